@@ -1,0 +1,294 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Digest names bytes: "sha256:" and 64 lower-case hexadecimal digits.
+type Digest string
+
+const digestPrefix = "sha256:"
+
+// ParseDigest reads "sha256:<64 hex>".
+func ParseDigest(text string) (Digest, error) {
+	d := Digest(text)
+	if !d.valid() {
+		return "", fmt.Errorf("digest %q is not sha256: and 64 hexadecimal digits", text)
+	}
+	return d, nil
+}
+
+// DigestOf is the digest of data.
+func DigestOf(data []byte) Digest {
+	sum := sha256.Sum256(data)
+	return digestOfSum(sum[:])
+}
+
+func digestOfSum(sum []byte) Digest { return Digest(digestPrefix + hex.EncodeToString(sum)) }
+
+// Hex is the digest without its prefix.
+func (d Digest) Hex() string { return strings.TrimPrefix(string(d), digestPrefix) }
+
+func (d Digest) String() string { return string(d) }
+
+func (d Digest) valid() bool {
+	digits, ok := strings.CutPrefix(string(d), digestPrefix)
+	return ok && isHex(digits)
+}
+
+// isHex reports whether s is 64 lower-case hexadecimal digits: then it is safe as
+// the name of a file, too.
+func isHex(s string) bool {
+	if len(s) != 64 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Store) blobPath(d Digest) (string, error) {
+	if !d.valid() {
+		return "", fmt.Errorf("digest %q is not sha256: and 64 hexadecimal digits", string(d))
+	}
+	return filepath.Join(s.dir, "blobs", "sha256", d.Hex()[:2], d.Hex()), nil
+}
+
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
+
+// hashCopy copies r to w and gives the digest of what passed.
+func hashCopy(w io.Writer, r io.Reader) (Digest, int64, error) {
+	h := sha256.New()
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	// The wrappers keep io.Copy from going round the buffer by ReadFrom or WriteTo.
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(w, h)}, struct{ io.Reader }{r}, *buf)
+	return digestOfSum(h.Sum(nil)), n, err
+}
+
+// Put keeps what r gives and says its digest and size in bytes. Bytes that are
+// there already are checked and kept; damaged ones are replaced.
+func (s *Store) Put(r io.Reader) (Digest, int64, error) { return s.put(r, "") }
+
+// PutExpected keeps what r gives if its digest is want, and else is a
+// *MismatchError and keeps nothing.
+func (s *Store) PutExpected(r io.Reader, want Digest) (int64, error) {
+	if _, err := s.blobPath(want); err != nil {
+		return 0, err
+	}
+	_, n, err := s.put(r, want)
+	return n, err
+}
+
+func (s *Store) put(r io.Reader, want Digest) (_ Digest, _ int64, err error) {
+	tmp := s.temp("blob")
+	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o444)
+	if err != nil {
+		return "", 0, s.fault("put blob", err)
+	}
+	defer func() {
+		f.Close()
+		if err != nil {
+			os.Remove(tmp)
+		}
+	}()
+	d, n, err := hashCopy(f, r)
+	if err != nil {
+		return "", n, s.fault("put blob", err)
+	}
+	if want != "" && d != want {
+		return "", n, &MismatchError{Want: want, Got: d}
+	}
+	path, err := s.blobPath(d)
+	if err != nil {
+		return "", n, err
+	}
+	if s.hasRight(d, n) {
+		os.Remove(tmp)
+		return d, n, nil
+	}
+	if err := f.Sync(); err != nil {
+		return "", n, s.fault("put blob", err)
+	}
+	release, err := s.shared()
+	if err != nil {
+		return "", n, err
+	}
+	defer release()
+	if err := s.use("blob " + d.Hex()); err != nil {
+		return "", n, err
+	}
+	if err := renameInto(tmp, path); err != nil {
+		return "", n, s.fault("put blob", err)
+	}
+	s.markDirty(filepath.Dir(path))
+	return d, n, nil
+}
+
+// hasRight reports whether a blob of n bytes is there and holds its digest; it is
+// then noted as used.
+func (s *Store) hasRight(d Digest, n int64) bool {
+	f, err := s.openUsed(d)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Size() != n {
+		return false
+	}
+	got, _, err := hashCopy(io.Discard, f)
+	return err == nil && got == d
+}
+
+// renameInto renames a file, making the folder it goes to when that is missing.
+func renameInto(from, to string) error {
+	err := os.Rename(from, to)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.Mkdir(filepath.Dir(to), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if err := syncDir(filepath.Dir(filepath.Dir(to))); err != nil {
+			return err
+		}
+		err = os.Rename(from, to)
+	}
+	return err
+}
+
+// markDirty remembers that names in dir may not be on the disk yet. They are put
+// there before a record names them: until then their loss in a power cut is only
+// a blob that is absent. The bytes themselves are on the disk before they get a name.
+func (s *Store) markDirty(dir string) {
+	s.dirty.Lock()
+	s.dirty.dirs[dir] = true
+	s.dirty.Unlock()
+}
+
+// Has reports whether a blob is there. It stays until the process ends, whatever
+// GC does; whether it is whole shows when it is opened.
+func (s *Store) Has(d Digest) bool {
+	path, err := s.blobPath(d)
+	if err != nil {
+		return false
+	}
+	release, err := s.shared()
+	if err != nil {
+		return false
+	}
+	defer release()
+	if _, err := os.Lstat(path); err != nil {
+		return false
+	}
+	if s.use("blob "+d.Hex()) != nil {
+		return false
+	}
+	touch(path)
+	s.markDirty(filepath.Dir(path))
+	return true
+}
+
+// openUsed opens a blob and notes its use, without a look at its bytes.
+func (s *Store) openUsed(d Digest) (*os.File, error) {
+	path, err := s.blobPath(d)
+	if err != nil {
+		return nil, err
+	}
+	release, err := s.shared()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("blob %s: %w", d, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, s.fault("open blob", err)
+	}
+	if err := s.use("blob " + d.Hex()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	touch(path)
+	s.markDirty(filepath.Dir(path))
+	return f, nil
+}
+
+// Open gives a blob to read, at its beginning. All its bytes were hashed on this
+// very descriptor before. When they do not match, the blob is moved aside and the
+// error is a *CorruptError; an absent blob is fs.ErrNotExist.
+func (s *Store) Open(d Digest) (*os.File, error) {
+	f, err := s.openUsed(d)
+	if err != nil {
+		return nil, err
+	}
+	got, _, err := hashCopy(io.Discard, f)
+	if err == nil && got == d {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		f.Close()
+		return nil, s.fault("open blob "+string(d), err)
+	}
+	if got != d {
+		defer f.Close()
+		path, _ := s.blobPath(d)
+		return nil, s.moveAside("blob", string(d), path, f, fmt.Sprintf("its bytes hash to %s", got))
+	}
+	return f, nil
+}
+
+// moveAside takes a damaged file out of use. It is moved only if path still names
+// the very file that was looked at: another process may have put a right one there.
+func (s *Store) moveAside(kind, name, path string, f *os.File, why string) error {
+	e := &CorruptError{Kind: kind, Name: name, Path: path, Why: why}
+	release, err := s.exclusive()
+	if err != nil {
+		return err
+	}
+	defer release()
+	if !sameFile(f, path) {
+		return e
+	}
+	to := filepath.Join(s.dir, "corrupt", fmt.Sprintf("%s-%s-%d", kind, filepath.Base(path), time.Now().UnixNano()))
+	if err := os.Rename(path, to); err != nil {
+		return s.fault("move damaged "+kind+" aside", err)
+	}
+	e.Moved = to
+	return e
+}
+
+// touchAfter is how exact the time of last use is: finer would write to the disk
+// for every read.
+const touchAfter = 10 * time.Minute
+
+// touch notes the time of last use of a file, for GC. Nothing depends on it but
+// the order of removal, so it cannot fail.
+func touch(path string) {
+	now := time.Now()
+	if info, err := os.Lstat(path); err == nil && now.Sub(info.ModTime()).Abs() > touchAfter {
+		_ = os.Chtimes(path, now, now)
+	}
+}
+
+// checkContext is the cause when ctx is done.
+func checkContext(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}

@@ -1,0 +1,211 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// flock is flock(2) that is not disturbed by signals.
+func flock(f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// acquire opens path and locks it. The lock belongs to the descriptor: other
+// goroutines of this process wait as other processes do, and a killed process
+// holds nothing. The file may be removed by the one who holds the lock: a lock on a
+// file that has no name any more does not count and is tried again.
+func acquire(ctx context.Context, path string, how int) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		if err != nil {
+			return nil, err
+		}
+		if err := wait(ctx, f, how); err != nil {
+			f.Close()
+			return nil, err
+		}
+		if sameFile(f, path) {
+			return f, nil
+		}
+		f.Close()
+	}
+}
+
+// wait takes the lock; a ctx that can be cancelled is looked at while waiting.
+func wait(ctx context.Context, f *os.File, how int) error {
+	if ctx.Done() == nil {
+		return flock(f, how)
+	}
+	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		err := flock(f, how|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// sameFile reports whether path still names the open file f.
+func sameFile(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Lstat(path)
+	return err == nil && os.SameFile(a, b)
+}
+
+// shared keeps GC, and the moving aside of damaged things, out for a moment: the
+// time in which a use is noted and the thing looked at, or a new thing gets its name.
+func (s *Store) shared() (release func(), err error) { return s.gate(unix.LOCK_SH) }
+
+// exclusive is the other side of shared.
+func (s *Store) exclusive() (release func(), err error) { return s.gate(unix.LOCK_EX) }
+
+func (s *Store) gate(how int) (func(), error) {
+	f, err := acquire(context.Background(), filepath.Join(s.dir, "lock"), how)
+	if err != nil {
+		return nil, s.fault("lock store", err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// use notes that this process uses the named things ("blob abcd...", "tree abcd...").
+// It is called within shared.
+func (s *Store) use(names ...string) error {
+	s.uses.Lock()
+	defer s.uses.Unlock()
+	if s.lock == nil {
+		return errors.New("store is closed")
+	}
+	var lines strings.Builder
+	for _, name := range names {
+		if !s.uses.known[name] {
+			lines.WriteString(name + "\n")
+		}
+	}
+	if lines.Len() == 0 {
+		return nil
+	}
+	if _, err := s.uses.file.WriteString(lines.String()); err != nil {
+		return s.fault("note use", err)
+	}
+	for _, name := range names {
+		s.uses.known[name] = true
+	}
+	return nil
+}
+
+// usedBy gives what running processes use; the store is held exclusively. With
+// others, this process does not count.
+func (s *Store) used(others bool) (map[string]bool, error) {
+	used := map[string]bool{}
+	dirs, err := os.ReadDir(filepath.Join(s.dir, "tmp"))
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range dirs {
+		dir := filepath.Join(s.dir, "tmp", d.Name())
+		if others && dir == s.tmp {
+			continue
+		}
+		if dead, release := isDead(dir); dead {
+			release()
+			continue
+		}
+		list, err := os.ReadFile(filepath.Join(dir, "uses"))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		for line := range strings.Lines(string(list)) {
+			used[strings.TrimSuffix(line, "\n")] = true
+		}
+	}
+	return used, nil
+}
+
+// makeTemp makes the process's temporary folder and takes the lock on it.
+func (s *Store) makeTemp() error {
+	for {
+		dir, err := os.MkdirTemp(filepath.Join(s.dir, "tmp"), fmt.Sprintf("%d-", os.Getpid()))
+		if err != nil {
+			return err
+		}
+		f, err := os.Open(dir)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // swept by another process before it was locked
+		}
+		if err != nil {
+			return err
+		}
+		if err := flock(f, unix.LOCK_EX); err != nil {
+			f.Close()
+			return err
+		}
+		if !sameFile(f, dir) {
+			f.Close()
+			continue
+		}
+		list, err := os.OpenFile(filepath.Join(dir, "uses"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+		if err != nil {
+			f.Close()
+			return err
+		}
+		// MkdirTemp makes 0700; a sandbox of another user id must be able to pass.
+		if err := os.Chmod(dir, 0o755); err != nil {
+			list.Close()
+			f.Close()
+			return err
+		}
+		s.tmp, s.lock, s.uses.file = dir, f, list
+		return nil
+	}
+}
+
+// isDead reports whether nobody holds the temporary folder dir. When it is dead
+// it is locked until release, so that only one process sweeps it.
+func isDead(dir string) (dead bool, release func()) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false, func() {}
+	}
+	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return false, func() {}
+	}
+	return true, func() { f.Close() }
+}
+
+// sweepTemp removes the temporary folders of dead processes. What cannot be
+// removed (files of subordinate users, a folder that something is still mounted
+// on) is left for a later time and stands in no one's way.
+func (s *Store) sweepTemp() error {
+	dirs, err := os.ReadDir(filepath.Join(s.dir, "tmp"))
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		dir := filepath.Join(s.dir, "tmp", d.Name())
+		if dead, release := isDead(dir); dead {
+			_ = removeAll(dir)
+			release()
+		}
+	}
+	return nil
+}

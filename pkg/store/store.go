@@ -1,0 +1,227 @@
+// Package store keeps bytes by their digest, what each action gave, and unpacked
+// trees that are made once per machine. It knows nothing of recipes, packages,
+// plans or images: it is given readers, values and functions that fill folders.
+//
+// # Promises
+//
+// Several processes may use one store at once. Whatever stands under its final
+// name is complete: files and trees appear there by one rename, out of the temporary
+// folder of the process that made them. Each process holds a lock (flock) on its
+// temporary folder for as long as it lives, so what a killed process left behind
+// is known and is removed by the next Open.
+//
+// Nothing is handed out unchecked. A blob is hashed before its descriptor is
+// given away, a record carries a checksum, and a tree is compared with the
+// manifest that was written when it was made. What does not hold is moved aside
+// and reported as a *CorruptError (blobs and records) or made again (trees).
+//
+// # Folders
+//
+//	blobs/sha256/ab/abcd...   bytes, mode 0444
+//	records/ab/abcd...        what an action gave: JSON with a checksum
+//	trees/abcd.../root        an unpacked tree, beside it its manifest
+//	kept/KIND/NAME-N          folders that outlive their process: failed sandboxes, logs
+//	corrupt/                  what did not hold its checksum
+//	tmp/PID-N/                temporary files of one running process
+//	locks/                    one file for each tree that is being made
+//
+// # Use and removal
+//
+// What a process has put, opened, recalled or unpacked is written to the list
+// "uses" in its temporary folder before it is looked at. GC reads the lists of all
+// running processes and never removes what stands in one of them.
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// Store is an open store. Its methods may be called from several goroutines.
+type Store struct {
+	dir  string
+	tmp  string   // this process's temporary folder
+	lock *os.File // holds the flock on tmp
+	next atomic.Uint64
+
+	uses struct {
+		sync.Mutex
+		file  *os.File // the list that GC of any process reads
+		known map[string]bool
+	}
+	dirty struct {
+		sync.Mutex
+		dirs map[string]bool // folders whose new names are not yet on the disk
+	}
+}
+
+// MismatchError says that bytes from outside are not the ones asked for.
+type MismatchError struct{ Want, Got Digest }
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("digest does not match: expected %s, found %s", e.Want, e.Got)
+}
+
+// CorruptError says that something in the store is not what was put there. It is
+// not used any more: it was moved to Moved, or removed when Moved is empty.
+type CorruptError struct {
+	Kind  string // "blob", "record" or "tree"
+	Name  string // digest or action
+	Path  string // where it stood
+	Moved string // where it lies now
+	Why   string // what was expected and found
+}
+
+func (e *CorruptError) Error() string {
+	text := fmt.Sprintf("store: %s %s is damaged: %s", e.Kind, e.Name, e.Why)
+	if e.Moved != "" {
+		text += "\n  hint: it was moved to " + e.Moved + "; run again to fetch or build it anew"
+	}
+	return text
+}
+
+// SpaceError says that the store's disk or quota is full.
+type SpaceError struct {
+	Dir string // the store's folder
+	Err error  // syscall.ENOSPC or syscall.EDQUOT
+}
+
+func (e *SpaceError) Error() string {
+	return fmt.Sprintf("store %s: %v\n  hint: free space with: tarn store gc --max-size SIZE", e.Dir, e.Err)
+}
+
+func (e *SpaceError) Unwrap() error { return e.Err }
+
+// fault gives err its context; a full disk becomes a *SpaceError whatever was
+// being done, for the way out is the same.
+func (s *Store) fault(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*SpaceError](err); ok {
+		return err
+	}
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT} {
+		if errors.Is(err, full) {
+			return &SpaceError{Dir: s.dir, Err: full}
+		}
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// DefaultDir is where the store lies when nothing else is said:
+// $XDG_CACHE_HOME/tarn, or ~/.cache/tarn. A relative XDG_CACHE_HOME does not
+// count, as the XDG Base Directory Specification demands.
+func DefaultDir() (string, error) {
+	if dir := os.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "tarn"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", errors.New("no folder for the store: neither XDG_CACHE_HOME nor HOME is set\n  hint: name one with --cache-dir")
+	}
+	return filepath.Join(home, ".cache", "tarn"), nil
+}
+
+// cacheTag makes backup programs leave the folder out (bford.info/cachedir).
+const cacheTag = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache made by tarn; it may be removed when no tarn runs.\n"
+
+// Open opens the store in dir, makes its folders, and removes what dead processes
+// left in its temporary folder.
+func Open(dir string) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %v", err)
+	}
+	s := &Store{dir: dir}
+	for _, name := range []string{"blobs/sha256", "records", "trees", "kept", "corrupt", "tmp", "locks"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			return nil, s.fault("open store", err)
+		}
+	}
+	s.uses.known = map[string]bool{}
+	s.dirty.dirs = map[string]bool{}
+	// The dead are removed first: on a full disk that is what makes room.
+	if err := s.sweepTemp(); err != nil {
+		return nil, s.fault("open store", err)
+	}
+	if err := s.makeTemp(); err != nil {
+		return nil, s.fault("open store", err)
+	}
+	tag := filepath.Join(dir, "CACHEDIR.TAG")
+	if _, err := os.Lstat(tag); err != nil {
+		if err := s.writeFile(tag, []byte(cacheTag), 0o644); err != nil {
+			s.Close()
+			return nil, s.fault("open store", err)
+		}
+	}
+	return s, nil
+}
+
+// Dir is the store's folder, absolute.
+func (s *Store) Dir() string { return s.dir }
+
+// Close removes the process's temporary files and gives up what it uses. The
+// store must not be used afterwards. A process that ends without it leaves its
+// temporary files to the next Open.
+func (s *Store) Close() error {
+	s.uses.Lock()
+	defer s.uses.Unlock()
+	if s.lock == nil {
+		return nil
+	}
+	err := removeAll(s.tmp)
+	if s.uses.file != nil {
+		s.uses.file.Close()
+	}
+	s.lock.Close()
+	s.lock, s.uses.file = nil, nil
+	if err != nil {
+		return fmt.Errorf("close store: %v", err)
+	}
+	return nil
+}
+
+// temp is a new path in the process's temporary folder.
+func (s *Store) temp(name string) string {
+	return filepath.Join(s.tmp, fmt.Sprintf("%s-%d", name, s.next.Add(1)))
+}
+
+// writeFile puts data under its final name by one rename, on the disk before it
+// has that name.
+func (s *Store) writeFile(path string, data []byte, mode os.FileMode) error {
+	tmp := s.temp("file")
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		os.Remove(tmp)
+	}
+	return err
+}
+
+// syncDir puts the names in dir on the disk.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}

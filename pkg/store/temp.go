@@ -1,0 +1,142 @@
+package store
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// TempDir makes an empty folder on the store's file system. It lasts until
+// release, or until the process ends: then the next Open of the store removes it.
+// Name is for people who look; it is one element of a path.
+func (s *Store) TempDir(name string) (dir string, release func(), err error) {
+	if err := checkName(name); err != nil {
+		return "", nil, err
+	}
+	dir = s.temp("dir-" + name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", nil, s.fault("make temporary folder", err)
+	}
+	return dir, func() { _ = removeAll(dir) }, nil
+}
+
+// KeptLimit is how many folders of one kind are kept; a further one removes the
+// oldest that no running process made.
+const KeptLimit = 20
+
+// Kept is a folder that outlives the process that made it.
+type Kept struct {
+	Kind string    // e.g. "sandbox" or "log"
+	Name string    // e.g. the name of a recipe
+	Dir  string    // absolute
+	Made time.Time // when KeepDir made it
+}
+
+// KeepDir makes an empty folder that outlives the process: for what is left of a
+// failed build, and for logs. A folder from TempDir may be renamed onto it (it is
+// on the same file system and empty). It is listed by Kept, and goes when there
+// are more than KeptLimit of its kind, or by GC; never while this process runs.
+// Kind and name are each one element of a path.
+func (s *Store) KeepDir(kind, name string) (string, error) {
+	for _, n := range []string{kind, name} {
+		if err := checkName(n); err != nil {
+			return "", err
+		}
+	}
+	release, err := s.exclusive()
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	parent := filepath.Join(s.dir, "kept", kind)
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return "", s.fault("keep folder", err)
+	}
+	// The number is the time, so that the order of names is that of making; it
+	// grows even where the clock does not.
+	for number := time.Now().UnixNano(); ; number++ {
+		base := fmt.Sprintf("%s-%d", name, number)
+		if err := s.use("kept " + kind + "/" + base); err != nil {
+			return "", err
+		}
+		dir := filepath.Join(parent, base)
+		err := os.Mkdir(dir, 0o755)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return "", s.fault("keep folder", err)
+		}
+		return dir, s.limitKept(kind)
+	}
+}
+
+// limitKept removes the oldest folders of a kind beyond KeptLimit. The store is held
+// exclusively.
+func (s *Store) limitKept(kind string) error {
+	all, err := s.Kept()
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(k Kept) bool { return k.Kind != kind })
+	if len(all) <= KeptLimit {
+		return nil
+	}
+	used, err := s.used(false)
+	if err != nil {
+		return s.fault("limit kept folders", err)
+	}
+	for _, k := range all[KeptLimit:] {
+		if used["kept "+kind+"/"+filepath.Base(k.Dir)] {
+			continue
+		}
+		gone := s.temp("kept")
+		if err := os.Rename(k.Dir, gone); err != nil {
+			return s.fault("limit kept folders", err)
+		}
+		_ = removeAll(gone)
+	}
+	return nil
+}
+
+// Kept lists the kept folders of all kinds, the newest first.
+func (s *Store) Kept() ([]Kept, error) {
+	kinds, err := os.ReadDir(filepath.Join(s.dir, "kept"))
+	if err != nil {
+		return nil, s.fault("list kept folders", err)
+	}
+	var all []Kept
+	for _, kind := range kinds {
+		dirs, err := os.ReadDir(filepath.Join(s.dir, "kept", kind.Name()))
+		if err != nil {
+			return nil, s.fault("list kept folders", err)
+		}
+		for _, d := range dirs {
+			i := strings.LastIndexByte(d.Name(), '-')
+			var number int64
+			if i < 0 {
+				continue
+			}
+			if _, err := fmt.Sscan(d.Name()[i+1:], &number); err != nil {
+				continue
+			}
+			all = append(all, Kept{Kind: kind.Name(), Name: d.Name()[:i], Dir: filepath.Join(s.dir, "kept", kind.Name(), d.Name()), Made: time.Unix(0, number)})
+		}
+	}
+	slices.SortFunc(all, func(a, b Kept) int { return cmp.Or(b.Made.Compare(a.Made), cmp.Compare(a.Dir, b.Dir)) })
+	return all, nil
+}
+
+// checkName refuses what is not one plain element of a path.
+func checkName(name string) error {
+	if name == "" || len(name) > 200 || name[0] == '.' || strings.ContainsAny(name, "/\x00\n") {
+		return fmt.Errorf("%q cannot be the name of a folder", name)
+	}
+	return nil
+}
