@@ -95,6 +95,9 @@ func (s *Store) items(ctx context.Context) ([]item, error) {
 				return nil, err
 			}
 			for _, f := range files {
+				if !isHex(f.Name()) {
+					continue // nobody's
+				}
 				path := filepath.Join(s.dir, root, shard.Name(), f.Name())
 				var st unix.Stat_t
 				if err := unix.Lstat(path, &st); err != nil {
@@ -109,6 +112,9 @@ func (s *Store) items(ctx context.Context) ([]item, error) {
 		return nil, err
 	}
 	for _, t := range trees {
+		if !isHex(t.Name()) {
+			continue
+		}
 		if err := checkContext(ctx); err != nil {
 			return nil, err
 		}

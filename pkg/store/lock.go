@@ -112,7 +112,7 @@ func (s *Store) use(names ...string) error {
 	return nil
 }
 
-// usedBy gives what running processes use; the store is held exclusively. With
+// used gives what running processes use; the store is held exclusively. With
 // others, this process does not count.
 func (s *Store) used(others bool) (map[string]bool, error) {
 	used := map[string]bool{}

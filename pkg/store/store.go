@@ -24,6 +24,8 @@
 //	corrupt/                  what did not hold its checksum
 //	tmp/PID-N/                temporary files of one running process
 //	locks/                    one file for each tree that is being made
+//	lock                      held for moments; see shared
+//	reserve                   room that Open gives up on a full disk
 //
 // # Use and removal
 //
@@ -40,6 +42,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Store is an open store. Its methods may be called from several goroutines.
@@ -150,7 +154,13 @@ func Open(dir string) (*Store, error) {
 	if err := s.sweepTemp(); err != nil {
 		return nil, s.fault("open store", err)
 	}
-	if err := s.makeTemp(); err != nil {
+	err = s.makeTemp()
+	if isFull(err) {
+		// So that gc can work on a full disk.
+		_ = os.Remove(filepath.Join(dir, reserveName))
+		err = s.makeTemp()
+	}
+	if err != nil {
 		return nil, s.fault("open store", err)
 	}
 	tag := filepath.Join(dir, "CACHEDIR.TAG")
@@ -160,7 +170,41 @@ func Open(dir string) (*Store, error) {
 			return nil, s.fault("open store", err)
 		}
 	}
+	s.makeReserve()
 	return s, nil
+}
+
+// The reserve is a file that takes room and holds nothing. Open gives it up when
+// the disk is so full that not even a temporary folder can be made: GC needs one.
+const (
+	reserveName = "reserve"
+	reserveSize = 256 << 10
+)
+
+// makeReserve makes the reserve, if there is room; nothing depends on it but help.
+func (s *Store) makeReserve() {
+	path := filepath.Join(s.dir, reserveName)
+	if _, err := os.Lstat(path); err == nil {
+		return
+	}
+	tmp := s.temp("reserve")
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
+	if err != nil {
+		return
+	}
+	err = unix.Fallocate(int(f.Fd()), 0, 0, reserveSize)
+	f.Close()
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp)
+	}
+}
+
+// isFull reports whether err says that the disk or the quota is full.
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // Dir is the store's folder, absolute.

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TempDir makes an empty folder on the store's file system. It lasts until
@@ -38,71 +40,90 @@ type Kept struct {
 	Made time.Time // when KeepDir made it
 }
 
+// Keep moves the folder dir, which lies on the store's file system as those of TempDir
+// do, to where it outlives the process, and says where that is. All else is as
+// with KeepDir.
+func (s *Store) Keep(dir, kind, name string) (string, error) {
+	kept, err := s.KeepDir(kind, name)
+	if err != nil {
+		return "", err
+	}
+	// Not os.Rename: that refuses a target that is an empty folder.
+	if err := unix.Rename(dir, kept); err != nil {
+		return "", s.fault("keep folder", &os.LinkError{Op: "rename", Old: dir, New: kept, Err: err})
+	}
+	return kept, nil
+}
+
 // KeepDir makes an empty folder that outlives the process: for what is left of a
-// failed build, and for logs. A folder from TempDir may be renamed onto it (it is
-// on the same file system and empty). It is listed by Kept, and goes when there
-// are more than KeptLimit of its kind, or by GC; never while this process runs.
-// Kind and name are each one element of a path.
+// failed build, and for logs. It is listed by Kept, and goes when there are more
+// than KeptLimit of its kind, or by GC; never while this process runs. Kind and
+// name are each one element of a path.
 func (s *Store) KeepDir(kind, name string) (string, error) {
 	for _, n := range []string{kind, name} {
 		if err := checkName(n); err != nil {
 			return "", err
 		}
 	}
+	dir, gone, err := s.makeKept(kind, name)
+	for _, old := range gone {
+		_ = removeAll(old) // else the next Open does it
+	}
+	return dir, s.fault("keep folder", err)
+}
+
+// makeKept makes the folder, and takes out of sight what is beyond the limit.
+func (s *Store) makeKept(kind, name string) (dir string, gone []string, err error) {
 	release, err := s.exclusive()
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer release()
 	parent := filepath.Join(s.dir, "kept", kind)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return "", s.fault("keep folder", err)
+		return "", nil, err
 	}
-	// The number is the time, so that the order of names is that of making; it
+	// The number is the time, so that the order of numbers is that of making; it
 	// grows even where the clock does not.
-	for number := time.Now().UnixNano(); ; number++ {
+	number := time.Now().UnixNano()
+	for {
 		base := fmt.Sprintf("%s-%d", name, number)
 		if err := s.use("kept " + kind + "/" + base); err != nil {
-			return "", err
+			return "", nil, err
 		}
-		dir := filepath.Join(parent, base)
+		dir = filepath.Join(parent, base)
 		err := os.Mkdir(dir, 0o755)
-		if errors.Is(err, fs.ErrExist) {
-			continue
+		if err == nil {
+			break
 		}
-		if err != nil {
-			return "", s.fault("keep folder", err)
+		if !errors.Is(err, fs.ErrExist) {
+			return "", nil, err
 		}
-		return dir, s.limitKept(kind)
+		number++
 	}
-}
-
-// limitKept removes the oldest folders of a kind beyond KeptLimit. The store is held
-// exclusively.
-func (s *Store) limitKept(kind string) error {
 	all, err := s.Kept()
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	all = slices.DeleteFunc(all, func(k Kept) bool { return k.Kind != kind })
 	if len(all) <= KeptLimit {
-		return nil
+		return dir, nil, nil
 	}
 	used, err := s.used(false)
 	if err != nil {
-		return s.fault("limit kept folders", err)
+		return "", nil, err
 	}
 	for _, k := range all[KeptLimit:] {
 		if used["kept "+kind+"/"+filepath.Base(k.Dir)] {
 			continue
 		}
-		gone := s.temp("kept")
-		if err := os.Rename(k.Dir, gone); err != nil {
-			return s.fault("limit kept folders", err)
+		old := s.temp("kept")
+		if err := os.Rename(k.Dir, old); err != nil {
+			return "", gone, err
 		}
-		_ = removeAll(gone)
+		gone = append(gone, old)
 	}
-	return nil
+	return dir, gone, nil
 }
 
 // Kept lists the kept folders of all kinds, the newest first.
