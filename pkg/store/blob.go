@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -94,9 +95,27 @@ func (s *Store) PutExpected(r io.Reader, want Digest) (int64, error) {
 	return n, err
 }
 
+// putBuffered is how many bytes Put reads before it makes a file: a small blob that
+// is known already needs none.
+const putBuffered = 64 << 10
+
 func (s *Store) put(r io.Reader, want Digest) (_ Digest, _ int64, err error) {
+	var head bytes.Buffer
+	small := false // head is all of it
+	if _, err := io.CopyN(&head, r, putBuffered); err != nil && err != io.EOF {
+		return "", 0, s.fault("put blob", err)
+	} else if err == io.EOF {
+		d, n := DigestOf(head.Bytes()), int64(head.Len())
+		if want != "" && d != want {
+			return "", n, &MismatchError{Want: want, Got: d}
+		}
+		if s.hasRight(d, n) {
+			return d, n, nil
+		}
+		small = true
+	}
 	tmp := s.temp("blob")
-	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o444)
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
 	if err != nil {
 		return "", 0, s.fault("put blob", err)
 	}
@@ -106,7 +125,11 @@ func (s *Store) put(r io.Reader, want Digest) (_ Digest, _ int64, err error) {
 			os.Remove(tmp)
 		}
 	}()
-	d, n, err := hashCopy(f, r)
+	all := io.Reader(&head)
+	if !small {
+		all = io.MultiReader(&head, r)
+	}
+	d, n, err := hashCopy(f, all)
 	if err != nil {
 		return "", n, s.fault("put blob", err)
 	}
@@ -117,7 +140,7 @@ func (s *Store) put(r io.Reader, want Digest) (_ Digest, _ int64, err error) {
 	if err != nil {
 		return "", n, err
 	}
-	if s.hasRight(d, n) {
+	if !small && s.hasRight(d, n) {
 		os.Remove(tmp)
 		return d, n, nil
 	}

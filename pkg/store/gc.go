@@ -219,7 +219,7 @@ func (s *Store) GC(ctx context.Context, maxSize int64, o GCOptions) (Freed, erro
 		items = items[len(batch):]
 		gone, err := s.take(batch, maxSize, now, o, &freed)
 		for _, path := range gone {
-			if rerr := removeAll(path); err == nil {
+			if rerr := RemoveAll(path); err == nil {
 				err = rerr
 			}
 		}

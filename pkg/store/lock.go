@@ -203,7 +203,7 @@ func (s *Store) sweepTemp() error {
 	for _, d := range dirs {
 		dir := filepath.Join(s.dir, "tmp", d.Name())
 		if dead, release := isDead(dir); dead {
-			_ = removeAll(dir)
+			_ = RemoveAll(dir)
 			release()
 		}
 	}

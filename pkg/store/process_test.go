@@ -100,7 +100,7 @@ func actionOf(kind string, i int) store.ActionID {
 }
 
 func TestSeveralProcesses(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	var children []*exec.Cmd
 	var outputs []*strings.Builder
 	var gates []io.WriteCloser
@@ -145,7 +145,7 @@ func TestSeveralProcesses(t *testing.T) {
 }
 
 func TestTreeIsMadeOnceByAllProcesses(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	var children []*exec.Cmd
 	var outputs []*strings.Builder
 	for range 4 {
@@ -224,7 +224,7 @@ func TestKill(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("TARN_STORE_TEST_KILLS")); err == nil {
 		rounds = n
 	}
-	dir := t.TempDir()
+	dir := tempDir(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -308,7 +308,7 @@ func TestKill(t *testing.T) {
 
 // TestFullDisk fills a small file system at every step.
 func TestFullDisk(t *testing.T) {
-	c := child(t, "mount", t.TempDir())
+	c := child(t, "mount", tempDir(t))
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}}

@@ -219,7 +219,7 @@ func (s *Store) Close() error {
 	if s.lock == nil {
 		return nil
 	}
-	err := removeAll(s.tmp)
+	err := RemoveAll(s.tmp)
 	if s.uses.file != nil {
 		s.uses.file.Close()
 	}

@@ -33,6 +33,17 @@ func open(t testing.TB, dir string) *store.Store {
 	return s
 }
 
+// tempDir is a folder that goes with what is in it, also as an ordinary user.
+func tempDir(t testing.TB) string {
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		if err := store.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 func put(t testing.TB, s *store.Store, text string) store.Digest {
 	t.Helper()
 	d, n, err := s.Put(strings.NewReader(text))
@@ -113,7 +124,7 @@ func flip(t testing.TB, path string, at int64) {
 }
 
 func TestPutAndOpen(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := open(t, tempDir(t))
 	for _, text := range []string{"", "hello\n", strings.Repeat("x", 1<<20)} {
 		d := put(t, s, text)
 		put(t, s, text) // again
@@ -135,7 +146,7 @@ func TestPutAndOpen(t *testing.T) {
 }
 
 func TestPutExpectedKeepsNothingElse(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := open(t, tempDir(t))
 	before := paths(t, s.Dir())
 	want := store.DigestOf([]byte("right"))
 	_, err := s.PutExpected(strings.NewReader("wrong"), want)
@@ -162,7 +173,7 @@ type failing struct{}
 func (failing) Read([]byte) (int, error) { return 0, errBroken }
 
 func TestDigestsThatAreNone(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := open(t, tempDir(t))
 	for _, text := range []string{"", "sha256:", "sha256:../../../../etc/passwd", "sha512:" + strings.Repeat("a", 64), "sha256:" + strings.Repeat("A", 64), "sha256:" + strings.Repeat("a", 63), "sha256:" + strings.Repeat("/", 64)} {
 		if _, err := store.ParseDigest(text); err == nil {
 			t.Errorf("ParseDigest(%q) is right", text)
@@ -187,7 +198,7 @@ func TestDigestsThatAreNone(t *testing.T) {
 }
 
 func TestDamagedBlob(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := open(t, tempDir(t))
 	text := "bytes that matter"
 	for _, size := range []string{"flipped", "cut", "emptied"} {
 		d := put(t, s, text)
@@ -229,7 +240,7 @@ type outcome struct {
 }
 
 func TestRememberAndRecall(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	s := open(t, dir)
 	id := store.NewHash("test").Sum()
 	var got outcome
@@ -270,7 +281,7 @@ func TestRememberAndRecall(t *testing.T) {
 }
 
 func TestDamagedRecord(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := open(t, tempDir(t))
 	id := store.NewHash("test").Sum()
 	path := filepath.Join(s.Dir(), "records", string(id)[:2], string(id))
 	if err := s.Remember(id, outcome{Count: 7}); err != nil {
@@ -317,7 +328,7 @@ func flipped(data []byte, i int) []byte {
 }
 
 func TestTempDirEndsWithItsProcess(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	s := open(t, dir)
 	one, release, err := s.TempDir("work")
 	if err != nil {
@@ -353,7 +364,7 @@ func TestTempDirEndsWithItsProcess(t *testing.T) {
 }
 
 func TestKeptFoldersAreListedAndLimited(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	s, err := store.Open(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -414,7 +425,7 @@ func age(t testing.TB, path string, by time.Duration) {
 }
 
 func TestGCRemovesTheOldestAndNothingInUse(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	maker, err := store.Open(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -472,7 +483,7 @@ func TestGCRemovesTheOldestAndNothingInUse(t *testing.T) {
 }
 
 func TestGCRemovesTreesThatCannotBeWrittenTo(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	maker, err := store.Open(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -494,7 +505,7 @@ func TestGCRemovesTreesThatCannotBeWrittenTo(t *testing.T) {
 }
 
 func TestVerifyNamesAllThatIsDamaged(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := open(t, tempDir(t))
 	ctx := context.Background()
 	good, bad := put(t, s, "good"), put(t, s, "bad")
 	id := store.NewHash("record").Sum()
@@ -528,7 +539,7 @@ func TestVerifyNamesAllThatIsDamaged(t *testing.T) {
 }
 
 func TestManyGoroutines(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := open(t, tempDir(t))
 	ctx := context.Background()
 	id := store.NewHash("tree").Sum()
 	var filled sync.Map
@@ -577,7 +588,7 @@ func TestDefaultDir(t *testing.T) {
 }
 
 func TestClosedStore(t *testing.T) {
-	s, err := store.Open(t.TempDir())
+	s, err := store.Open(tempDir(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -596,7 +607,7 @@ func TestClosedStore(t *testing.T) {
 }
 
 func TestFullDiskIsOneClearError(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := open(t, tempDir(t))
 	_, _, err := s.Put(fullReader{})
 	space, ok := errors.AsType[*store.SpaceError](err)
 	if !ok || space.Dir != s.Dir() || !strings.Contains(err.Error(), "store "+s.Dir()+": no space left on device\n  hint:") {
@@ -611,7 +622,7 @@ func (fullReader) Read([]byte) (int, error) {
 }
 
 func BenchmarkPutSmall(b *testing.B) {
-	s := open(b, b.TempDir())
+	s := open(b, tempDir(b))
 	data := make([]byte, 4096)
 	b.SetBytes(int64(len(data)))
 	for i := 0; b.Loop(); i++ {
@@ -623,7 +634,7 @@ func BenchmarkPutSmall(b *testing.B) {
 }
 
 func BenchmarkPutKnown(b *testing.B) {
-	s := open(b, b.TempDir())
+	s := open(b, tempDir(b))
 	data := make([]byte, 4096)
 	for b.Loop() {
 		if _, _, err := s.Put(bytes.NewReader(data)); err != nil {
@@ -633,7 +644,7 @@ func BenchmarkPutKnown(b *testing.B) {
 }
 
 func BenchmarkOpenLarge(b *testing.B) {
-	s := open(b, b.TempDir())
+	s := open(b, tempDir(b))
 	data := bytes.Repeat([]byte("0123456789abcdef"), 4<<20)
 	d, _, err := s.Put(bytes.NewReader(data))
 	if err != nil {

@@ -25,7 +25,7 @@ func (s *Store) TempDir(name string) (dir string, release func(), err error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", nil, s.fault("make temporary folder", err)
 	}
-	return dir, func() { _ = removeAll(dir) }, nil
+	return dir, func() { _ = RemoveAll(dir) }, nil
 }
 
 // KeptLimit is how many folders of one kind are kept; a further one removes the
@@ -67,7 +67,7 @@ func (s *Store) KeepDir(kind, name string) (string, error) {
 	}
 	dir, gone, err := s.makeKept(kind, name)
 	for _, old := range gone {
-		_ = removeAll(old) // else the next Open does it
+		_ = RemoveAll(old) // else the next Open does it
 	}
 	return dir, s.fault("keep folder", err)
 }

@@ -141,7 +141,7 @@ func (s *Store) makeTree(ctx context.Context, id ActionID, dir string, fill func
 	tmp := s.temp("tree")
 	defer func() {
 		if err != nil {
-			_ = removeAll(tmp)
+			_ = RemoveAll(tmp)
 		}
 	}()
 	inside := filepath.Join(tmp, "root")
@@ -196,7 +196,7 @@ func (s *Store) throwAway(id ActionID, dir string) error {
 		return err
 	}
 	if !used["tree "+string(id)] {
-		_ = removeAll(to) // else the next Open does it
+		_ = RemoveAll(to) // else the next Open does it
 	}
 	return nil
 }

@@ -63,7 +63,7 @@ func fillSample(root *os.Root) error {
 }
 
 func TestTree(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := open(t, tempDir(t))
 	ctx := context.Background()
 	id := store.NewHash("tree").Sum()
 	filled := 0
@@ -163,7 +163,7 @@ func TestTreeThatDiffersIsMadeAgain(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			s := open(t, t.TempDir())
+			s := open(t, tempDir(t))
 			ctx := context.Background()
 			id := store.NewHash("tree").Sum()
 			filled := 0
@@ -193,7 +193,7 @@ func TestTreeThatDiffersIsMadeAgain(t *testing.T) {
 }
 
 func TestTreeThatWasOnlyMovedIsKept(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := open(t, tempDir(t))
 	ctx := context.Background()
 	id := store.NewHash("tree").Sum()
 	tree, err := s.Tree(ctx, id, fillSample)
@@ -222,7 +222,7 @@ func TestTreeThatWasOnlyMovedIsKept(t *testing.T) {
 }
 
 func TestTreeThatIsUsedElsewhereStaysWhereItWasOpened(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	user, s := open(t, dir), open(t, dir)
 	ctx := context.Background()
 	id := store.NewHash("tree").Sum()
@@ -250,7 +250,7 @@ func TestTreeThatIsUsedElsewhereStaysWhereItWasOpened(t *testing.T) {
 }
 
 func TestTreeNotMade(t *testing.T) {
-	s := open(t, t.TempDir())
+	s := open(t, tempDir(t))
 	id := store.NewHash("tree").Sum()
 	cancelled, cancel := context.WithCancelCause(context.Background())
 	cancel(errBroken)
@@ -287,7 +287,7 @@ func TestTreeNotMade(t *testing.T) {
 
 // BenchmarkTreeUse checks a tree of 4,000 files that is there and was not touched.
 func BenchmarkTreeUse(b *testing.B) {
-	s := open(b, b.TempDir())
+	s := open(b, tempDir(b))
 	ctx := context.Background()
 	id := store.NewHash("tree").Sum()
 	fill := func(root *os.Root) error {

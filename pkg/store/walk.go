@@ -88,9 +88,9 @@ func readNames(fd int) ([]string, error) {
 	return names, err
 }
 
-// removeAll removes dir and all below it, also folders that their owner may not
+// RemoveAll removes dir and all below it, also folders that their owner may not
 // write to: packages have such.
-func removeAll(dir string) error {
+func RemoveAll(dir string) error {
 	err := os.RemoveAll(dir)
 	if err == nil || !errors.Is(err, fs.ErrPermission) {
 		return err
