@@ -1,0 +1,304 @@
+package rootfs
+
+import (
+	"archive/tar"
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ArchiveOptions choose what of a tree an archive holds.
+type ArchiveOptions struct {
+	// Include chooses nodes; nil is all. Folders above a chosen node are always there.
+	Include func(*Node) bool
+	// Installed takes nodes as their packages brought them, without what was edited since.
+	Installed bool
+	// Names are the names of users and groups; the zero value knows only root.
+	Names Names
+}
+
+// Names gives users and groups their names in an archive.
+type Names struct{ Users, Groups map[int]string }
+
+// Member is one path of an archive.
+type Member struct {
+	Path string
+	*Inode
+	// Hardlink is the earlier member that this one is a hard link of.
+	Hardlink string
+	user     string
+	group    string
+}
+
+// Archive is a tar archive that is decided and not yet written: its bytes follow
+// from its members, and those can be compared without reading any content.
+//
+// Its order is that of paths as bytes. Folders bear the time 0: several packages
+// bring them, and which one does must not matter. Hard links stay hard links where
+// both paths are in the archive. Extended attributes are PAX records; PAX is used
+// only where the older format cannot say it.
+type Archive struct{ Members []Member }
+
+// Archive decides what a tar archive of the tree holds.
+func (t *Tree) Archive(o ArchiveOptions) *Archive {
+	chosen := map[string]*Node{}
+	for p, n := range t.nodes {
+		if o.Include != nil && !o.Include(n) {
+			continue
+		}
+		chosen[p] = n
+		for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
+			if _, there := chosen[dir]; there {
+				break
+			}
+			chosen[dir] = t.nodes[dir]
+		}
+	}
+	a := &Archive{Members: make([]Member, 0, len(chosen))}
+	firsts := map[*Inode]string{}
+	for _, p := range slices.Sorted(maps.Keys(chosen)) {
+		n := chosen[p]
+		inode := n.Inode
+		if o.Installed && n.original != nil {
+			inode = n.original
+		}
+		m := Member{Path: p, Inode: inode, user: name(o.Names.Users, inode.UID), group: name(o.Names.Groups, inode.GID)}
+		if inode.shared {
+			m.Hardlink = firsts[inode]
+			if m.Hardlink == "" {
+				firsts[inode] = p
+			}
+		}
+		a.Members = append(a.Members, m)
+	}
+	return a
+}
+
+// name is the name of an id. Root is root, so that an archive of root's files
+// depends on no list of users.
+func name(names map[int]string, id int) string {
+	if id == 0 {
+		return "root"
+	}
+	return names[id]
+}
+
+// TypeLetter is the letter of a mode's type as find and ls have it, f for a file.
+func TypeLetter(m fs.FileMode) byte {
+	switch m.Type() {
+	case fs.ModeDir:
+		return 'd'
+	case fs.ModeSymlink:
+		return 'l'
+	case fs.ModeNamedPipe:
+		return 'p'
+	case fs.ModeDevice:
+		return 'b'
+	case fs.ModeDevice | fs.ModeCharDevice:
+		return 'c'
+	}
+	return 'f'
+}
+
+// UnixMode is the permissions with setuid, setgid and sticky as Unix numbers them.
+func UnixMode(m fs.FileMode) uint32 {
+	mode := uint32(m.Perm())
+	if m&fs.ModeSetuid != 0 {
+		mode |= 0o4000
+	}
+	if m&fs.ModeSetgid != 0 {
+		mode |= 0o2000
+	}
+	if m&fs.ModeSticky != 0 {
+		mode |= 0o1000
+	}
+	return mode
+}
+
+// FileMode is the reverse of UnixMode, without a type.
+func FileMode(mode uint32) fs.FileMode {
+	m := fs.FileMode(mode & 0o777)
+	if mode&0o4000 != 0 {
+		m |= fs.ModeSetuid
+	}
+	if mode&0o2000 != 0 {
+		m |= fs.ModeSetgid
+	}
+	if mode&0o1000 != 0 {
+		m |= fs.ModeSticky
+	}
+	return m
+}
+
+// Describe writes one line a member with all that decides the archive's bytes:
+// archives of equal descriptions are equal.
+func (a *Archive) Describe(w io.Writer) error {
+	b := bufio.NewWriterSize(w, 64<<10)
+	line := make([]byte, 0, 512)
+	for i := range a.Members {
+		m := &a.Members[i]
+		line = append(line[:0], TypeLetter(m.Mode), ' ')
+		line = strconv.AppendUint(line, uint64(UnixMode(m.Mode)), 8)
+		for _, n := range []int64{int64(m.UID), int64(m.GID), m.time(), m.Size, m.Major, m.Minor} {
+			line = append(line, ' ')
+			line = strconv.AppendInt(line, n, 10)
+		}
+		for _, s := range []string{m.user, m.group, m.Sum, m.Path, m.Target, m.Hardlink} {
+			line = append(line, ' ')
+			line = strconv.AppendQuote(line, s)
+		}
+		for _, key := range slices.Sorted(maps.Keys(m.Xattrs)) {
+			line = append(line, ' ')
+			line = strconv.AppendQuote(line, key)
+			line = append(line, '=')
+			line = strconv.AppendQuote(line, m.Xattrs[key])
+		}
+		line = append(line, '\n')
+		if _, err := b.Write(line); err != nil {
+			return err
+		}
+	}
+	return b.Flush()
+}
+
+func (m *Member) time() int64 {
+	if m.Mode.IsDir() {
+		return 0
+	}
+	return m.ModTime
+}
+
+// Size is the number of bytes of all files, each once.
+func (a *Archive) Size() int64 {
+	var n int64
+	for i := range a.Members {
+		if m := &a.Members[i]; m.Mode.IsRegular() && m.Hardlink == "" {
+			n += m.Inode.Size
+		}
+	}
+	return n
+}
+
+// Write writes the archive, uncompressed.
+func (a *Archive) Write(w io.Writer) error {
+	tw := tar.NewWriter(w)
+	for i := range a.Members {
+		m := &a.Members[i]
+		if err := tw.WriteHeader(m.header()); err != nil {
+			return fmt.Errorf("/%s: %w", m.Path, err)
+		}
+		if !m.Mode.IsRegular() || m.Hardlink != "" || m.Inode.Size == 0 {
+			continue
+		}
+		if err := m.copy(tw); err != nil {
+			return fmt.Errorf("/%s: %w", m.Path, err)
+		}
+	}
+	return tw.Close()
+}
+
+func (m *Member) copy(w io.Writer) error {
+	r, err := m.Content.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	n, err := io.Copy(w, io.LimitReader(r, m.Inode.Size))
+	if err == nil && n < m.Inode.Size {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (m *Member) header() *tar.Header {
+	h := &tar.Header{
+		Name: m.Path, Mode: int64(UnixMode(m.Mode)), Uid: m.UID, Gid: m.GID, Uname: m.user, Gname: m.group,
+		ModTime: time.Unix(m.time(), 0), Devmajor: m.Major, Devminor: m.Minor,
+	}
+	switch {
+	case m.Hardlink != "":
+		h.Typeflag, h.Linkname = tar.TypeLink, m.Hardlink
+		return h
+	case m.Mode.IsDir():
+		h.Typeflag, h.Name = tar.TypeDir, m.Path+"/"
+	case m.Mode.Type() == fs.ModeSymlink:
+		h.Typeflag, h.Linkname = tar.TypeSymlink, m.Target
+	case m.Mode.Type() == fs.ModeNamedPipe:
+		h.Typeflag = tar.TypeFifo
+	case m.Mode.Type() == fs.ModeDevice:
+		h.Typeflag = tar.TypeBlock
+	case m.Mode.Type() == fs.ModeDevice|fs.ModeCharDevice:
+		h.Typeflag = tar.TypeChar
+	default:
+		h.Typeflag, h.Size = tar.TypeReg, m.Inode.Size
+	}
+	for key, value := range m.Xattrs {
+		if h.PAXRecords == nil {
+			h.PAXRecords = map[string]string{}
+		}
+		h.PAXRecords["SCHILY.xattr."+key] = value
+	}
+	return h
+}
+
+// List writes the tree as people compare it, one path a line: type and mode, owner,
+// then the target of a link, the numbers of a device, or the first digits of a file's digest.
+func (t *Tree) List(w io.Writer) error {
+	b := bufio.NewWriter(w)
+	first := map[*Inode]string{}
+	for n := range t.All() {
+		fmt.Fprintf(b, "%c%04o %d:%d /%s", TypeLetter(n.Mode), UnixMode(n.Mode), n.UID, n.GID, n.Path)
+		switch {
+		case n.Mode.Type() == fs.ModeSymlink:
+			fmt.Fprintf(b, " -> %s", n.Target)
+		case n.Mode&fs.ModeDevice != 0:
+			fmt.Fprintf(b, " %d:%d", n.Major, n.Minor)
+		case n.Mode.IsRegular() && n.shared && first[n.Inode] != "":
+			fmt.Fprintf(b, " = /%s", first[n.Inode])
+		case n.Mode.IsRegular():
+			first[n.Inode] = n.Path
+			fmt.Fprintf(b, " %.8s", cmp.Or(n.Sum, "-"))
+		}
+		for _, key := range slices.Sorted(maps.Keys(n.Xattrs)) {
+			fmt.Fprintf(b, " %s", key)
+		}
+		if n.Owner != "" {
+			b.WriteString(" " + n.Owner)
+			if n.original != nil {
+				b.WriteString(" (edited)")
+			}
+		}
+		b.WriteByte('\n')
+	}
+	return b.Flush()
+}
+
+// Names reads the tree's own lists of users and groups. Of several names of one id the first counts.
+func (t *Tree) Names() Names {
+	read := func(p string) map[int]string {
+		names := map[int]string{}
+		data, err := t.ReadFile(p)
+		if err != nil {
+			return names
+		}
+		for line := range strings.Lines(string(data)) {
+			fields := strings.Split(strings.TrimSpace(line), ":")
+			if len(fields) < 3 {
+				continue
+			}
+			if id, err := strconv.Atoi(fields[2]); err == nil && names[id] == "" {
+				names[id] = fields[0]
+			}
+		}
+		return names
+	}
+	return Names{Users: read("etc/passwd"), Groups: read("etc/group")}
+}
