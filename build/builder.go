@@ -1,0 +1,254 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/tarn-build/tarn/build/environment"
+	"github.com/tarn-build/tarn/build/plan"
+	"github.com/tarn-build/tarn/build/source"
+	"github.com/tarn-build/tarn/build/step"
+	"github.com/tarn-build/tarn/pkg/sandbox"
+	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/recipes"
+)
+
+// Builder carries out plans. What is in it decides nothing about the outcome.
+type Builder struct {
+	Store   *store.Store
+	Sources *source.Fetcher
+	Sandbox sandbox.Backend
+	// Logs is the folder that gets a log a build, NAME.log and NAME.test.log.
+	Logs string
+	// Output gets what commands print, each line with the recipe's name before it; may be nil.
+	Output io.Writer
+	// Report is told what a build is doing, from several goroutines; may be nil.
+	Report func(Event)
+	// CPUs is how many processors a sandbox sees; 0 is all.
+	CPUs int
+	// Again builds although the store knows the outcome, and remembers nothing.
+	Again bool
+	// Annotations of the recipe's .melange.yaml never hold what lies in Secrets.
+}
+
+// Event is a step of the work on one recipe.
+type Event struct {
+	Recipe string
+	Stage  string // "fetch", "environment", "run", "pack", "test"
+	Detail string // e.g. the name of the step
+}
+
+func (b *Builder) report(recipe, stage, detail string) {
+	if b.Report != nil {
+		b.Report(Event{recipe, stage, detail})
+	}
+}
+
+// Build carries out one plan, or recalls what it gave. Read it from top to bottom:
+// it is the whole story.
+func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
+	s := p.Script
+	if result, err := b.recall(p.ID()); err != nil || result != nil {
+		return result, err
+	}
+	start := time.Now()
+	b.report(s.Name, "fetch", "")
+	if err := source.FetchAll(ctx, b.Sources, s); err != nil {
+		return nil, err
+	}
+	b.report(s.Name, "environment", fmt.Sprintf("%d packages", len(p.Environment)))
+	env, err := environment.Assemble(ctx, b.Store, p.Environment, environment.Options{Arch: s.Arch})
+	if err != nil {
+		return nil, err
+	}
+	work, err := b.newWork(s.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer work.release()
+	log, err := b.openLog(s.Name + ".log")
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	box, err := b.Sandbox.Open(ctx, sandbox.Spec{Layers: env.Layers, Work: work.dir, CPUs: b.CPUs, Capabilities: s.Capabilities})
+	if err != nil {
+		return nil, err
+	}
+	defer box.Close()
+	if err := b.runAll(ctx, p, box, work, log); err != nil {
+		return nil, err
+	}
+	if err := box.Close(); err != nil {
+		return nil, err
+	}
+	b.report(s.Name, "pack", fmt.Sprintf("%d packages", len(s.Packages)))
+	result, err := b.pack(ctx, p, work)
+	if err != nil {
+		return nil, err
+	}
+	result.Duration = time.Since(start)
+	return result, b.remember(p.ID(), result)
+}
+
+// runAll does the steps of every package in turn, in one sandbox and one work folder.
+func (b *Builder) runAll(ctx context.Context, p *plan.Plan, box sandbox.Sandbox, work *work, log *logFile) error {
+	if p.Script.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, p.Script.Timeout, fmt.Errorf("%s: limit reached: time (%s)", p.Script.Name, p.Script.Timeout))
+		defer cancel()
+	}
+	if err := source.PlaceFiles(work.root, p.Script, b.Sources); err != nil {
+		return err
+	}
+	r := b.runner(p.Script, box, work, log)
+	r.env["SOURCE_DATE_EPOCH"] = fmt.Sprint(p.Script.Time)
+	for i := range p.Script.Packages {
+		o := &p.Script.Packages[i]
+		if err := work.root.MkdirAll(step.OutPath+"/"+o.Name, 0o755); err != nil {
+			return err
+		}
+		for _, s := range o.Steps {
+			b.report(p.Script.Name, "run", s.Name)
+			if err := r.run(ctx, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// work is the folder of the host that is /home/build inside.
+type work struct {
+	dir     string
+	root    *os.Root
+	release func()
+}
+
+func (b *Builder) newWork(recipe string) (*work, error) {
+	dir, release, err := b.Store.TempDir("work-" + recipe)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, errors.Join(err, release())
+	}
+	return &work{dir, root, func() { root.Close(); _ = release() }}, nil
+}
+
+// runner runs steps in an open sandbox.
+type runner struct {
+	*Builder
+	script *recipes.Script
+	box    sandbox.Sandbox
+	log    *logFile
+	env    map[string]string
+	native step.Context
+}
+
+func (b *Builder) runner(s *recipes.Script, box sandbox.Sandbox, w *work, log *logFile) *runner {
+	r := &runner{Builder: b, script: s, box: box, log: log, env: baseEnvironment(s)}
+	r.native = step.Context{Work: w.root, Sources: b.Sources, Main: s.Name, Arch: s.Arch, Time: time.Unix(s.Time, 0)}
+	return r
+}
+
+// run does one step and says of a failure all that helps.
+func (r *runner) run(ctx context.Context, s recipes.Step) error {
+	r.log.begin(s.At, s.Name)
+	var err error
+	if s.Native != "" {
+		c := r.native
+		c.Run = func(ctx context.Context, command sandbox.Command) error {
+			command.Env, command.Stdout, command.Stderr = r.environment(s), r.log, r.log
+			return r.box.Run(ctx, command)
+		}
+		err = step.Do(ctx, c, s)
+	} else {
+		err = r.box.Run(ctx, r.shell(s))
+	}
+	if err == nil {
+		return nil
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	return &StepError{
+		Recipe: r.script.Name, File: r.script.Recipe, Line: s.Line, Step: s.Name, At: s.At,
+		Command: r.log.command(), Err: err, Tail: r.log.tail(), Log: r.log.path,
+	}
+}
+
+// prologue makes the working directory, which is the first argument and never
+// pasted into the text, and says which command a failing script stopped at (only
+// bash knows). What follows it is the recipe's own.
+const prologue = `set -eo pipefail
+[ -d "$1" ] || mkdir -p "$1"
+cd "$1"
+shift
+trap 'tarn_status=$?; [ $tarn_status -eq 0 ] || printf "` + commandMark + `%s\n" "${BASH_COMMAND-}" >&2' EXIT
+`
+
+// shell is the command that runs a step's script.
+func (r *runner) shell(s recipes.Step) sandbox.Command {
+	dir := s.Dir
+	if dir == "" {
+		dir = step.WorkPath
+	}
+	return sandbox.Command{
+		Argv: []string{"/bin/sh", "-c", prologue + s.Shell + "\nexit 0\n", "sh", dir},
+		Env:  r.environment(s), Stdout: r.log, Stderr: r.log,
+	}
+}
+
+// openLog starts a log anew.
+func (b *Builder) openLog(name string) (*logFile, error) {
+	if err := os.MkdirAll(b.Logs, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.Create(filepath.Join(b.Logs, name))
+	if err != nil {
+		return nil, err
+	}
+	return &logFile{file: f, path: f.Name(), echo: b.Output}, nil
+}
+
+// recall gives what the store remembers of a plan, if all of it is still there.
+func (b *Builder) recall(id store.ActionID) (*Result, error) {
+	var result Result
+	if b.Again {
+		return nil, nil
+	}
+	if found, err := b.Store.Recall(id, &result); err != nil || !found {
+		return nil, err
+	}
+	for _, p := range result.Packages {
+		if !b.Store.Has(p.Digest) {
+			return nil, nil
+		}
+	}
+	result.Cached = true
+	return &result, nil
+}
+
+func (b *Builder) remember(id store.ActionID, result *Result) error {
+	if b.Again {
+		return nil
+	}
+	return b.Store.Remember(id, result)
+}
+
+// treeOf opens the folder of one package of a build.
+func (w *work) treeOf(name string) (*os.Root, error) {
+	root, err := w.root.OpenRoot(step.OutPath + "/" + name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the build removed the folder %s/%s", step.OutPath, name)
+	}
+	return root, err
+}

@@ -1,0 +1,107 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"time"
+
+	"github.com/tarn-build/tarn/build/check"
+	"github.com/tarn-build/tarn/build/inspect"
+	"github.com/tarn-build/tarn/build/pack"
+	"github.com/tarn-build/tarn/build/plan"
+	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/recipes"
+)
+
+// pack makes packages of what the build installed: all are inspected together, each
+// is checked, and only when every one holds the rules is the first one written.
+func (b *Builder) pack(ctx context.Context, p *plan.Plan, w *work) (*Result, error) {
+	s := p.Script
+	trees := make([]*os.Root, len(s.Packages))
+	inspected := make([]inspect.Package, len(s.Packages))
+	result := &Result{}
+	for i := range s.Packages {
+		o := &s.Packages[i]
+		tree, err := w.treeOf(o.Name)
+		if err != nil {
+			return nil, err
+		}
+		defer tree.Close()
+		trees[i] = tree
+		found, err := check.Run(check.Package{Name: o.Name, Recipe: s.Recipe, Files: tree.FS(), Disabled: o.ChecksDisabled})
+		if err != nil {
+			return nil, err
+		}
+		result.Findings = append(result.Findings, found...)
+		inspected[i] = inspect.Package{
+			Name: o.Name, Version: s.Version, Files: tree.FS(), Depends: o.Runtime, Provides: o.Provides,
+			NoDepends: o.NoDepends, NoProvides: o.NoProvides, NoCommands: o.NoCommands,
+		}
+	}
+	if err := result.Findings.Err(); err != nil {
+		return nil, &CheckError{Problems: result.Findings}
+	}
+	reports, err := inspect.Packages(inspected)
+	if err != nil {
+		return nil, err
+	}
+	recipe, err := embeddedRecipe(p)
+	if err != nil {
+		return nil, err
+	}
+	for i := range s.Packages {
+		o := &s.Packages[i]
+		document, err := packageDocument(s, o)
+		if err != nil {
+			return nil, err
+		}
+		entry, digest, files, err := pack.Write(ctx, b.Store, pack.Input{
+			Info:    info(s, o, reports[i]),
+			Tree:    trees[i],
+			Extra:   map[string][]byte{documentPath(s, o): document},
+			Scripts: scriptlets(o),
+			Control: map[string][]byte{".melange.yaml": recipe},
+			Time:    time.Unix(s.Time, 0),
+		})
+		if err != nil {
+			return nil, err
+		}
+		result.Packages = append(result.Packages, Package{Entry: entry, Digest: digest, Files: files})
+	}
+	return result, nil
+}
+
+// CheckError says that packages break the rules of package check.
+type CheckError struct{ Problems diag.Problems }
+
+func (e *CheckError) Error() string { return e.Problems.Error() }
+
+// info is what a package says of itself. Its size and data hash come with writing it.
+func info(s *recipes.Script, o *recipes.Output, r inspect.Report) apk.Info {
+	i := apk.Info{
+		Name: o.Name, Version: s.Version, Arch: s.Arch, Description: o.Description, URL: o.URL, Commit: o.Commit,
+		Maintainer: s.Namespace, Origin: s.Name, BuildDate: s.Time,
+		Depends: r.Depends, Provides: r.Provides, Replaces: o.Replaces,
+		ProviderPriority: o.ProviderPriority, ReplacesPriority: o.ReplacesPriority, Triggers: o.Triggers,
+	}
+	for _, l := range s.Licenses {
+		i.Licenses = append(i.Licenses, l.License)
+	}
+	return i
+}
+
+func scriptlets(o *recipes.Output) map[string][]byte {
+	scripts := map[string][]byte{}
+	for name, text := range o.Scriptlets {
+		scripts[name] = []byte(text)
+	}
+	return scripts
+}
+
+// documentPath is where a package's SBOM lies in it.
+func documentPath(s *recipes.Script, o *recipes.Output) string {
+	return path.Join("var/lib/db/sbom", fmt.Sprintf("%s-%s.spdx.json", o.Name, s.Version))
+}

@@ -1,0 +1,109 @@
+// Package plan puts together what decides the outcome of a build: the script and
+// the exact packages of its environment. A plan is complete before a byte is
+// fetched, and its ID names the outcome. It knows nothing of how plans are carried out.
+package plan
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/solve"
+	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/recipes"
+	"github.com/tarn-build/tarn/repo"
+)
+
+// version is raised whenever tarn makes other bytes of the same plan: another
+// layout of packages, another generated dependency, another native step.
+const version = 1
+
+// Plan is a script and the environment that it runs in, down to the bytes.
+type Plan struct {
+	Script      *recipes.Script
+	Environment repo.Lock
+}
+
+// World is what the environment of a script's build is asked to hold. What only
+// native steps name is left out, since tarn does them itself.
+func World(s *recipes.Script) []solve.Requirement { return world(s.Environment.Packages) }
+
+// TestWorld is what the environment of an output's test is asked to hold: the
+// package itself, at exactly the version that was built, and what the test needs.
+func TestWorld(s *recipes.Script, o *recipes.Output) []solve.Requirement {
+	requirements := []solve.Requirement{{From: "the package under test"}}
+	requirements[0].Name = o.Name
+	requirements[0].Op, requirements[0].Version = apk.Equal, s.Version
+	if o.Test != nil {
+		requirements = append(requirements, world(o.Test.Environment.Packages)...)
+	}
+	return requirements
+}
+
+func world(needs []recipes.Need) []solve.Requirement {
+	var requirements []solve.Requirement
+	for _, need := range needs {
+		if !need.Native {
+			requirements = append(requirements, solve.Requirement{Dependency: need.Dependency, From: need.From})
+		}
+	}
+	return requirements
+}
+
+// ID names the outcome of the plan: equal IDs, equal packages.
+func (p *Plan) ID() store.ActionID { return p.hash().Sum() }
+
+// Explain lists what the ID covers, one input a line, so that the question why
+// something was built again is answered by comparing two texts.
+func (p *Plan) Explain() string { return p.hash().Text() }
+
+func (p *Plan) hash() *store.Hash {
+	h := store.NewHash("plan")
+	h.Line("version", version)
+	addScript(h, p.Script)
+	addEnvironment(h, p.Environment)
+	return h
+}
+
+// TestID names the result of testing one package: of running its steps in an
+// environment. What built the package is in the environment's identity of it.
+func TestID(t *recipes.Test, environment repo.Lock) store.ActionID {
+	h := store.NewHash("test")
+	h.Line("version", version)
+	h.Line("test", canonical(t))
+	addEnvironment(h, environment)
+	return h.Sum()
+}
+
+// addScript adds the script a part a line, so that a difference is easy to see.
+func addScript(h *store.Hash, s *recipes.Script) {
+	head := *s
+	head.Packages = nil
+	h.Line("script", canonical(head))
+	for _, output := range s.Packages {
+		steps := output.Steps
+		output.Steps = nil
+		h.Line("package "+output.Name, canonical(output))
+		for i, step := range steps {
+			h.Line(fmt.Sprintf("step %s %d", output.Name, i+1), canonical(step))
+		}
+	}
+}
+
+func addEnvironment(h *store.Hash, environment repo.Lock) {
+	for _, p := range environment {
+		h.Line("environment "+p.Name, string(p.Version)+" "+p.Identity)
+	}
+}
+
+// canonical is a value as JSON: maps are sorted, and nothing is escaped for HTML.
+func canonical(value any) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(value); err != nil {
+		panic(fmt.Sprintf("internal error: a plan that is no JSON: %v", err))
+	}
+	return string(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+}

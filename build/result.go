@@ -1,0 +1,60 @@
+package build
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/store"
+)
+
+// Result is what a plan gave.
+type Result struct {
+	Packages []Package     `json:"packages"` // in the order of the script
+	Findings diag.Problems `json:"findings"` // warnings of package check
+	Duration time.Duration `json:"duration"` // of the build, in nanoseconds
+	Cached   bool          `json:"-"`        // recalled, not built
+}
+
+// Package is one built package, unsigned.
+type Package struct {
+	Entry  *apk.Entry   `json:"entry"`
+	Digest store.Digest `json:"digest"` // of the .apk file in the store
+	Files  int          `json:"files"`  // entries that are no folders
+}
+
+// StepError says all that is known of a step that failed.
+type StepError struct {
+	Recipe  string
+	File    string // the recipe's file
+	Line    int    // of the step in it
+	Step    string // its name
+	At      string // its place, e.g. pipeline/3
+	Command string // what the script stopped at, when the shell tells
+	Err     error  // e.g. a *sandbox.ExitError
+	Tail    []string
+	Log     string
+}
+
+func (e *StepError) Unwrap() error { return e.Err }
+
+func (e *StepError) Error() string {
+	var b strings.Builder
+	if e.File != "" {
+		fmt.Fprintf(&b, "%s:%d: ", e.File, e.Line)
+	}
+	fmt.Fprintf(&b, "%s: %s (%s)", e.Recipe, e.At, e.Step)
+	if e.Command != "" {
+		fmt.Fprintf(&b, ": %s", e.Command)
+	}
+	fmt.Fprintf(&b, ": %v", e.Err)
+	for _, line := range e.Tail {
+		b.WriteString("\n  | " + line)
+	}
+	if e.Log != "" {
+		b.WriteString("\n  log: " + e.Log)
+	}
+	return b.String()
+}

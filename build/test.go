@@ -1,0 +1,81 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tarn-build/tarn/build/environment"
+	"github.com/tarn-build/tarn/build/plan"
+	"github.com/tarn-build/tarn/build/step"
+	"github.com/tarn-build/tarn/pkg/sandbox"
+	"github.com/tarn-build/tarn/recipes"
+	"github.com/tarn-build/tarn/repo"
+)
+
+// TestResult is what testing one package gave.
+type TestResult struct {
+	Package     string        `json:"package"`
+	Environment []string      `json:"environment"` // what was installed, name=version
+	Duration    time.Duration `json:"duration"`
+	Cached      bool          `json:"-"` // passed before, with the same bytes
+}
+
+// Test runs the test of one package in a fresh sandbox that holds the environment:
+// the package, what it depends on, and what the test needs. A test that passed
+// with the same bytes is not run again.
+func (b *Builder) Test(ctx context.Context, s *recipes.Script, o *recipes.Output, lock repo.Lock) (*TestResult, error) {
+	var result TestResult
+	id := plan.TestID(o.Test, lock)
+	if !b.Again {
+		if found, err := b.Store.Recall(id, &result); err != nil {
+			return nil, err
+		} else if found {
+			result.Cached = true
+			return &result, nil
+		}
+	}
+	start := time.Now()
+	b.report(o.Name, "environment", fmt.Sprintf("%d packages", len(lock)))
+	env, err := environment.Assemble(ctx, b.Store, lock, environment.Options{Arch: s.Arch, Database: true, World: plan.TestWorld(s, o)})
+	if err != nil {
+		return nil, err
+	}
+	w, err := b.newWork(o.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer w.release()
+	log, err := b.openLog(o.Name + ".test.log")
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	box, err := b.Sandbox.Open(ctx, sandbox.Spec{Layers: env.Layers, Work: w.dir, CPUs: b.CPUs, Capabilities: s.Capabilities})
+	if err != nil {
+		return nil, err
+	}
+	defer box.Close()
+	// Tests learn the package's name from the base name of this folder.
+	if err := w.root.MkdirAll(step.OutPath+"/"+o.Name, 0o755); err != nil {
+		return nil, err
+	}
+	r := b.runner(s, box, w, log)
+	for name, value := range o.Test.Environment.Env {
+		r.env[name] = value
+	}
+	for _, one := range o.Test.Steps {
+		b.report(o.Name, "test", one.Name)
+		if err := r.run(ctx, one); err != nil {
+			return nil, err
+		}
+	}
+	if err := box.Close(); err != nil {
+		return nil, err
+	}
+	result = TestResult{Package: o.Name, Environment: lock.Names(), Duration: time.Since(start)}
+	if b.Again {
+		return &result, nil
+	}
+	return &result, b.Store.Remember(id, &result)
+}
