@@ -1,0 +1,92 @@
+package repo
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/solve"
+	"github.com/tarn-build/tarn/pkg/store"
+)
+
+// SeedOrigin is the origin that every package of a seed bears. The composer
+// refuses packages of this origin.
+const SeedOrigin = "tarn-seed"
+
+// Source gives packages: a repository, the packages that were just built, a seed.
+type Source interface {
+	// Name is how messages call the source, e.g. a repository's location.
+	Name() string
+	// Packages lists what there is for an architecture. The index was verified.
+	Packages(ctx context.Context, arch apk.Arch) ([]*apk.Entry, error)
+	// Identity names the bytes that installing the entry gives, known without
+	// fetching it: two entries of one identity install the same tree.
+	Identity(e *apk.Entry) string
+	// Fetch puts the package into the store, checked against its entry.
+	Fetch(ctx context.Context, st *store.Store, e *apk.Entry) (store.Digest, error)
+}
+
+// Set is sources in their declared order: what an earlier one offers under a
+// name is preferred to any version that a later one has.
+type Set []Source
+
+// Locked is one exact package.
+type Locked struct {
+	Name     string      `json:"name"`
+	Version  apk.Version `json:"version"`
+	Identity string      `json:"identity"` // see Source.Identity
+	From     string      `json:"from"`     // Source.Name
+
+	Entry  *apk.Entry `json:"-"`
+	Source Source     `json:"-"`
+}
+
+// Fetch puts the package into the store, checked against its entry.
+func (l Locked) Fetch(ctx context.Context, st *store.Store) (store.Digest, error) {
+	digest, err := l.Source.Fetch(ctx, st, l.Entry)
+	if err != nil {
+		return "", fmt.Errorf("fetch %s from %s: %w", l.Entry.FileName(), l.Source.Name(), err)
+	}
+	return digest, nil
+}
+
+// Lock is a solved set of packages, in the order in which they are installed.
+type Lock []Locked
+
+// Names are the packages of the lock as name=version, sorted.
+func (l Lock) Names() []string {
+	names := make([]string, len(l))
+	for i, p := range l {
+		names[i] = p.Name + "=" + string(p.Version)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Resolve finds the exact packages that a world needs. An error of package solve
+// says why there are none.
+func (s Set) Resolve(ctx context.Context, arch apk.Arch, world []solve.Requirement, o solve.Options) (Lock, error) {
+	var candidates []*solve.Package
+	sources := map[*apk.Entry]Source{}
+	for rank, source := range s {
+		entries, err := source.Packages(ctx, arch)
+		if err != nil {
+			return nil, fmt.Errorf("list packages of %s: %w", source.Name(), err)
+		}
+		for _, e := range entries {
+			candidates = append(candidates, &solve.Package{Entry: e, Rank: rank, From: source.Name()})
+			sources[e] = source
+		}
+	}
+	solution, err := solve.Solve(solve.NewUniverse(candidates), world, o)
+	if err != nil {
+		return nil, err
+	}
+	lock := make(Lock, len(solution))
+	for i, p := range solution {
+		source := sources[p.Entry]
+		lock[i] = Locked{Name: p.Name, Version: p.Version, Identity: source.Identity(p.Entry), From: source.Name(), Entry: p.Entry, Source: source}
+	}
+	return lock, nil
+}
