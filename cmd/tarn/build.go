@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tarn-build/tarn/build"
+	"github.com/tarn-build/tarn/build/graph"
+	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/sign"
+	"github.com/tarn-build/tarn/recipes"
+	"github.com/tarn-build/tarn/repo"
+)
+
+type buildOptions struct {
+	lineFlags
+	outDir     string
+	signingKey string
+	jobs       int
+	cpus       int
+	again      bool
+	noPublish  bool
+}
+
+func (a *app) buildCommand() *cobra.Command {
+	var o buildOptions
+	cmd := &cobra.Command{
+		Use:   "build [RECIPE...]",
+		Short: "build recipes and what they need, and publish the packages",
+		Long: `build makes packages of the named recipes (by name, by file, or by the name of one
+of their packages; all when none is named) and of the recipes that they need.
+
+What the store knows is not built again. The packages are signed and published to
+the workspace's repository; outside a workspace they go to --out-dir.`,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.runBuild(cmd.Context(), o, args) },
+	}
+	o.add(cmd)
+	f := cmd.Flags()
+	f.StringVar(&o.outDir, "out-dir", "", "the repository to publish to (default: the workspace's, else ./packages)")
+	f.StringVar(&o.signingKey, "signing-key", "", "the private key that signs (default: the workspace's own)")
+	f.IntVarP(&o.jobs, "jobs", "j", 0, "how many recipes to build at once (default: one for every two processors)")
+	f.IntVar(&o.cpus, "cpus", 0, "how many processors a build sees (default: all)")
+	f.BoolVar(&o.again, "again", false, "build although the store knows the outcome, and remember nothing")
+	f.BoolVar(&o.noPublish, "no-publish", false, "leave the packages in the store")
+	return cmd
+}
+
+// buildRow is one line of the result.
+type buildRow struct {
+	Recipe   string       `json:"recipe"`
+	State    string       `json:"state"` // built, cached, failed, skipped
+	Seconds  float64      `json:"seconds"`
+	Packages []packageRow `json:"packages,omitempty"`
+	Error    string       `json:"error,omitempty"`
+	err      error
+	duration time.Duration
+}
+
+type packageRow struct {
+	Name    string      `json:"name"`
+	Version apk.Version `json:"version"`
+	Arch    apk.Arch    `json:"arch"`
+	Files   int         `json:"files"`
+	Size    int64       `json:"size"`
+	Digest  string      `json:"digest"` // of the unsigned package
+}
+
+func (a *app) runBuild(ctx context.Context, o buildOptions, names []string) error {
+	arches, err := parseArches(o.arches)
+	if err != nil {
+		return err
+	}
+	for _, arch := range arches {
+		if err := a.buildArch(ctx, o, arch, names); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) buildArch(ctx context.Context, o buildOptions, arch apk.Arch, names []string) error {
+	l, wanted, err := a.openLine(ctx, &o.lineFlags, arch, names)
+	if err != nil {
+		return err
+	}
+	var publisher *publisher
+	if !o.noPublish {
+		if publisher, err = l.newPublisher(o.outDir, o.signingKey); err != nil {
+			return err
+		}
+	}
+	rows, buildErr := l.build(ctx, o, wanted)
+	if publisher != nil {
+		// What was built is published although something else failed.
+		if err := publisher.publish(context.WithoutCancel(ctx), l); err != nil {
+			return errors.Join(buildErr, err)
+		}
+	}
+	if err := l.printBuild(rows); err != nil {
+		return err
+	}
+	return buildErr
+}
+
+// build walks the graph of the wanted recipes. The error joins those of all recipes.
+func (l *line) build(ctx context.Context, o buildOptions, wanted []string) ([]buildRow, error) {
+	part := l.graph.Only(wanted...)
+	t := newTrace(l.traceFile)
+	p := l.newProgress(len(part.Order()), t)
+	if err := l.openBuilder(p, o.cpus); err != nil {
+		p.close()
+		return nil, err
+	}
+	l.builder.Again = o.again
+	if l.debug {
+		l.builder.Output = p
+	}
+	jobs := o.jobs
+	if jobs <= 0 {
+		jobs = defaultJobs()
+	}
+	failed := part.Walk(ctx, jobs, func(ctx context.Context, s *recipes.Script) error { return l.buildOne(ctx, s) })
+	p.close()
+	if err := t.write(); err != nil {
+		return nil, err
+	}
+	var rows []buildRow
+	var errs []error
+	for _, name := range part.Order() {
+		row := buildRow{Recipe: name, State: "built", err: failed[name]}
+		if r := l.built.Result(name); r != nil {
+			row.duration, row.Seconds = r.Duration, r.Duration.Seconds()
+			if r.Cached {
+				row.State = "cached"
+			}
+			for _, p := range r.Packages {
+				row.Packages = append(row.Packages, packageRow{p.Entry.Name, p.Entry.Version, p.Entry.Arch, p.Files, p.Entry.FileSize, string(p.Digest)})
+			}
+		}
+		if row.err != nil {
+			row.State, row.Error = "failed", row.err.Error()
+			if errors.Is(row.err, graph.ErrSkipped) {
+				row.State = "skipped"
+			} else {
+				errs = append(errs, &shownError{row.err})
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows, errors.Join(errs...)
+}
+
+// buildOne plans and builds one recipe whose needs are built, and tells of it.
+func (l *line) buildOne(ctx context.Context, s *recipes.Script) error {
+	p, err := l.plan(ctx, s)
+	var result *build.Result
+	if err == nil {
+		result, err = l.builder.Build(ctx, p)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			l.progress.finish(s.Name, "")
+			return context.Cause(ctx)
+		}
+		l.progress.finish(s.Name, s.Name+": failed\n"+err.Error())
+		return err
+	}
+	l.built.Add(s.Name, result)
+	text := ""
+	if !result.Cached {
+		text = fmt.Sprintf("%s: built %s in %s", s.Name, s.Version, shortDuration(result.Duration))
+	}
+	for _, problem := range result.Findings {
+		if !result.Cached {
+			text += "\n" + problem.Error()
+		}
+	}
+	l.progress.finish(s.Name, text)
+	return nil
+}
+
+// defaultJobs is how many recipes are built at once: compilers use the rest.
+func defaultJobs() int { return max(1, numCPU()/2) }
+
+func (l *line) printBuild(rows []buildRow) error {
+	if l.json {
+		return l.printJSON(rows)
+	}
+	count := map[string]int{}
+	lines := [][]string{{"recipe", "state", "packages", "files", "size", "time"}}
+	for _, row := range rows {
+		count[row.State]++
+		files, size := 0, int64(0)
+		for _, p := range row.Packages {
+			files, size = files+p.Files, size+p.Size
+		}
+		cells := []string{row.Recipe, row.State, strconv.Itoa(len(row.Packages)), strconv.Itoa(files), shortSize(size), shortDuration(row.duration)}
+		if row.err != nil {
+			cells = []string{row.Recipe, row.State}
+		}
+		lines = append(lines, cells)
+	}
+	table(l.out, map[int]bool{2: true, 3: true, 4: true, 5: true}, lines)
+	summary := fmt.Sprintf("built %d, cached %d", count["built"], count["cached"])
+	for _, state := range []string{"failed", "skipped"} {
+		if count[state] > 0 {
+			summary += fmt.Sprintf(", %s %d", state, count[state])
+		}
+	}
+	fmt.Fprintln(l.out, summary)
+	return nil
+}
+
+// publisher puts packages into a repository. It is opened before anything is built,
+// so that a missing key is told first.
+type publisher struct {
+	dir  string
+	key  *sign.Key
+	keys *sign.Keyring
+}
+
+func (l *line) newPublisher(outDir, signingKey string) (*publisher, error) {
+	p := &publisher{dir: outDir}
+	switch {
+	case outDir != "":
+	case l.ws.isReal():
+		p.dir = l.ws.path(l.ws.Packages)
+	default:
+		p.dir = "packages"
+	}
+	var err error
+	if p.key, err = l.signer(l.ws, signingKey); err != nil {
+		return nil, err
+	}
+	p.keys = &sign.Keyring{}
+	p.keys.Add(p.key.Public())
+	return p, nil
+}
+
+// signer loads the private key that a flag names, or the workspace's own, which is
+// made when it is not there.
+func (a *app) signer(ws *workspace, flag string) (*sign.Key, error) {
+	if flag != "" {
+		return sign.Load(flag)
+	}
+	path := ws.signingKey()
+	if _, err := os.Stat(path); err == nil {
+		return sign.Load(path)
+	}
+	if ws.SigningKey != "" {
+		return nil, fmt.Errorf("signing key %s is not there\n  hint: tarn keygen %s", relative(path), relative(path))
+	}
+	key, err := sign.Generate(filepath.Base(path), 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	if err := key.WriteFiles(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(a.err, "made the workspace's signing key %s\n", relative(path))
+	return key, nil
+}
+
+// publish puts the packages of every recipe that was built or recalled into the repository.
+func (p *publisher) publish(ctx context.Context, l *line) error {
+	var packages []repo.Unsigned
+	for _, name := range l.graph.Order() {
+		if r := l.built.Result(name); r != nil {
+			for _, one := range r.Packages {
+				packages = append(packages, repo.Unsigned{Entry: one.Entry, Digest: one.Digest})
+			}
+		}
+	}
+	if len(packages) == 0 {
+		return nil
+	}
+	written, err := repo.Publish(ctx, p.dir, l.store, p.key, p.keys, packages)
+	if err != nil {
+		return err
+	}
+	if len(written) > 0 {
+		fmt.Fprintf(l.err, "published %d packages to %s\n", len(written), relative(p.dir))
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tarn-build/tarn/build/source"
+	"github.com/tarn-build/tarn/images"
+	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/solve"
+	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/repo"
+)
+
+// The exit codes; exitMeanings says what they mean.
+const (
+	exitDone = iota
+	exitFailed
+	exitUsage
+	exitFile
+	exitSource
+	exitSolution
+	exitTrust
+	exitReproduce
+	exitPolicy
+)
+
+// exitMeanings are the lines of tarn help exit-codes, by code.
+var exitMeanings = []string{
+	"done",
+	"a build, test or check failed; findings of lint and doctor; diff found a difference",
+	"wrong usage",
+	"a file that people write is wrong: recipe, image, workspace",
+	"sources could not be had or did not match their digest",
+	"no solution: packages that exclude each other, are missing, or own the same file",
+	"a signature or checksum of a repository, a package or the store does not hold",
+	"not reproducible",
+	"refused by a policy: distroless, seed, size limit, licence, setuid",
+}
+
+func exitCodesTopic() *cobra.Command {
+	var b strings.Builder
+	b.WriteString("The exit codes of tarn:\n\n")
+	for code, meaning := range exitMeanings {
+		fmt.Fprintf(&b, "  %d  %s\n", code, meaning)
+	}
+	return &cobra.Command{Use: "exit-codes", Short: "what the exit codes mean", Long: strings.TrimRight(b.String(), "\n")}
+}
+
+// usageError is a wrong use of the command.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+// codeError gives an error its exit code where its type does not say it.
+type codeError struct {
+	code int
+	err  error
+}
+
+func (e *codeError) Error() string { return e.err.Error() }
+func (e *codeError) Unwrap() error { return e.err }
+
+// is tells whether err holds an error of type E.
+func is[E error](err error) bool {
+	_, found := errors.AsType[E](err)
+	return found
+}
+
+// exitCode is the code of an error. What says most about the way out comes first: of
+// several failures at once the one with the highest claim decides.
+func exitCode(err error) int {
+	if coded, found := errors.AsType[*codeError](err); found {
+		return coded.code
+	}
+	switch {
+	case err == nil:
+		return exitDone
+	case is[*usageError](err):
+		return exitUsage
+	case is[*images.Refusal](err):
+		return exitPolicy
+	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err):
+		return exitTrust
+	case is[*source.Error](err):
+		return exitSource
+	case is[*solve.Conflict](err), is[*solve.Ambiguous](err), is[*repo.CollisionError](err):
+		return exitSolution
+	case is[*buildCheckError](err):
+		return exitFailed
+	case is[diag.Problems](err), is[diag.Problem](err):
+		return exitFile
+	}
+	return exitFailed
+}
+
+// finish prints an error and gives the exit code.
+func (a *app) finish(ctx context.Context, err error) int {
+	if err == nil {
+		return exitDone
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		fmt.Fprintln(a.err, "tarn: stopped")
+		return 130
+	}
+	if is[*shownError](err) {
+		return exitCode(err)
+	}
+	text := err.Error()
+	if _, listed := diag.Of(err); !listed {
+		text = "tarn: " + text
+	}
+	fmt.Fprintln(a.err, text)
+	return exitCode(err)
+}
+
+// shownError is an error that was shown when it happened.
+type shownError struct{ err error }
+
+func (e *shownError) Error() string { return e.err.Error() }
+func (e *shownError) Unwrap() error { return e.err }

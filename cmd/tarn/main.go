@@ -1,0 +1,31 @@
+// Command tarn turns source into packages, packages into a signed repository, and
+// a repository into images.
+//
+// Each verb stands in a file of its own: flags, then a run function that wires the
+// stages and decides nothing.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/tarn-build/tarn/pkg/sandbox/namespace"
+)
+
+func main() {
+	namespace.Init() // does not return in the process that becomes a sandbox's first one
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, streams{os.Stdin, os.Stdout, os.Stderr}, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// streams are what the command reads and writes: results to out, all else to err.
+type streams struct {
+	in  io.Reader
+	out io.Writer
+	err io.Writer
+}

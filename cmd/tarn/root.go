@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/lmittmann/tint"
+	"github.com/spf13/cobra"
+
+	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/store"
+)
+
+// app is what every verb has: the streams, the global flags, and what they open.
+type app struct {
+	streams
+	workspaceDir string
+	noWorkspace  bool
+	json         bool
+	debug        bool
+	logLevel     string
+	offline      bool
+	cacheDir     string
+	traceFile    string
+}
+
+// run is the whole command: it gives the exit code.
+func run(ctx context.Context, s streams, args []string) int {
+	a := &app{streams: s}
+	root := a.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	err := root.ExecuteContext(ctx)
+	return a.finish(ctx, err)
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "tarn",
+		Short: "turn source into packages, packages into a signed repository, a repository into images",
+		Long: `tarn turns source into packages, packages into a signed repository, and a
+repository into images with nothing in them that the application does not need.
+
+It reads melange's recipes and apko's image files and writes Alpine's packages.`,
+		SilenceUsage: true, SilenceErrors: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%v\n  hint: %s --help", err, cmd.CommandPath())
+	})
+	f := root.PersistentFlags()
+	f.StringVar(&a.workspaceDir, "workspace", "", "the folder that tarn.yaml stands in (default: the working folder or above)")
+	f.BoolVar(&a.noWorkspace, "no-workspace", false, "look for no tarn.yaml")
+	f.BoolVar(&a.json, "json", false, "print results as JSON")
+	f.BoolVar(&a.debug, "debug", false, "show each command that a step runs, and debug messages")
+	f.StringVar(&a.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.BoolVar(&a.offline, "offline", false, "use no network: what is not in the store is missing")
+	f.StringVar(&a.cacheDir, "cache-dir", "", "the store's folder (default: $XDG_CACHE_HOME/tarn)")
+	f.StringVar(&a.traceFile, "trace", "", "write a timeline of what was done to this file")
+	root.AddCommand(
+		a.buildCommand(), a.testCommand(), a.lintCommand(), a.planCommand(), a.fetchCommand(),
+		a.keygenCommand(), a.indexCommand(), a.verifyCommand(), a.solveCommand(),
+		a.imageCommand(), a.seedCommand(), a.storeCommand(), a.doctorCommand(), a.versionCommand(),
+		exitCodesTopic(),
+	)
+	return root
+}
+
+// logger writes to standard error at the level that the flags name.
+func (a *app) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
+		return nil, usagef("--log-level %q is not debug, info, warn or error", a.logLevel)
+	}
+	if a.debug {
+		level = slog.LevelDebug
+	}
+	return slog.New(tint.NewHandler(a.err, &tint.Options{Level: level, NoColor: !a.colour(), TimeFormat: "15:04:05"})), nil
+}
+
+// workspace opens the workspace that the flags name.
+func (a *app) workspace() (*workspace, error) { return openWorkspace(a.workspaceDir, a.noWorkspace) }
+
+// store opens the store: the flag's, the workspace's, the user's.
+func (a *app) store(w *workspace) (*store.Store, error) {
+	dir := a.cacheDir
+	if dir == "" && w.Cache.Dir != "" {
+		dir = w.path(w.Cache.Dir)
+	}
+	if dir == "" {
+		var err error
+		if dir, err = store.DefaultDir(); err != nil {
+			return nil, err
+		}
+	}
+	return store.Open(dir)
+}
+
+// printJSON writes a result for programs.
+func (a *app) printJSON(value any) error {
+	e := json.NewEncoder(a.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(value)
+}
+
+// colour tells whether standard error is a terminal that may be coloured.
+func (a *app) colour() bool { return isTerminal(a.err) && os.Getenv("NO_COLOR") == "" }
+
+// parseArches reads --arch; none is the machine's own.
+func parseArches(names []string) ([]apk.Arch, error) {
+	if len(names) == 0 {
+		names = []string{"host"}
+	}
+	arches := make([]apk.Arch, len(names))
+	for i, name := range names {
+		arch, err := apk.ParseArch(name)
+		if err != nil {
+			return nil, usagef("--arch: %v", err)
+		}
+		arches[i] = arch
+	}
+	return arches, nil
+}
+
+// unknownCommand says what was probably meant.
+func unknownCommand(cmd *cobra.Command, name string) error {
+	hint := ""
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		hint = fmt.Sprintf("\n  hint: did you mean %q?", near[0])
+	}
+	return usagef("unknown command %q%s", name, hint)
+}
+
+// discard is where nothing is read.
+var discard = io.Discard

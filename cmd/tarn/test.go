@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tarn-build/tarn/build"
+	"github.com/tarn-build/tarn/build/plan"
+	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/solve"
+	"github.com/tarn-build/tarn/recipes"
+)
+
+type testOptions struct {
+	lineFlags
+	jobs  int
+	again bool
+}
+
+func (a *app) testCommand() *cobra.Command {
+	var o testOptions
+	cmd := &cobra.Command{
+		Use:   "test [RECIPE...]",
+		Short: "test packages, each in a fresh sandbox with what it depends on",
+		Long: `test builds the named recipes (all when none is named) if the store does not know
+them, then runs the test of each of their packages in a fresh sandbox that holds
+just the package, its dependencies and what the test needs, without network.
+
+A package without a test is reported as untested, never as passed.`,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.runTest(cmd.Context(), o, args) },
+	}
+	o.add(cmd)
+	f := cmd.Flags()
+	f.StringSliceVar(&o.testPackages, "test-package-append", nil, "a package that joins the environment of every test")
+	f.IntVarP(&o.jobs, "jobs", "j", 0, "how many at once (default: one for every two processors)")
+	f.BoolVar(&o.again, "again", false, "test although the store knows that it passed")
+	return cmd
+}
+
+// testRow is one line of the result.
+type testRow struct {
+	Package     string   `json:"package"`
+	Recipe      string   `json:"recipe"`
+	State       string   `json:"state"` // passed, cached, failed, untested
+	Seconds     float64  `json:"seconds"`
+	Environment []string `json:"environment,omitempty"`
+	Error       string   `json:"error,omitempty"`
+}
+
+func (a *app) runTest(ctx context.Context, o testOptions, names []string) error {
+	arches, err := parseArches(o.arches)
+	if err != nil {
+		return err
+	}
+	for _, arch := range arches {
+		if err := a.testArch(ctx, o, arch, names); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) testArch(ctx context.Context, o testOptions, arch apk.Arch, names []string) error {
+	l, wanted, err := a.openLine(ctx, &o.lineFlags, arch, names)
+	if err != nil {
+		return err
+	}
+	// A test may need packages of recipes that its own recipe does not need.
+	needed := slices.Clone(wanted)
+	for _, name := range wanted {
+		needed = append(needed, l.testNeeds(l.graph.Script(name))...)
+	}
+	if rows, err := l.build(ctx, buildOptions{jobs: o.jobs}, needed); err != nil {
+		return errors.Join(l.printBuild(rows), err)
+	}
+	return l.test(ctx, o, wanted, needed)
+}
+
+// testNeeds are the recipes whose packages the tests of a script ask for, and those
+// that its packages declare to need when they run.
+func (l *line) testNeeds(s *recipes.Script) []string {
+	var names []string
+	for i := range s.Packages {
+		o := &s.Packages[i]
+		for _, d := range o.Runtime {
+			names = append(names, d.Name)
+		}
+		if o.Test != nil {
+			for _, need := range o.Test.Environment.Packages {
+				names = append(names, need.Name)
+			}
+		}
+	}
+	return l.graph.Serving(names...)
+}
+
+func (l *line) test(ctx context.Context, o testOptions, wanted, needed []string) error {
+	p := l.newProgress(0, nil)
+	if err := l.openBuilder(p, 0); err != nil {
+		p.close()
+		return err
+	}
+	l.builder.Again = o.again
+	if l.debug {
+		l.builder.Output = p
+	}
+	jobs := o.jobs
+	if jobs <= 0 {
+		jobs = defaultJobs()
+	}
+	type task struct {
+		script *recipes.Script
+		output *recipes.Output
+	}
+	var tasks []task
+	for _, name := range wanted {
+		s := l.graph.Script(name)
+		for i := range s.Packages {
+			tasks = append(tasks, task{s, &s.Packages[i]})
+		}
+	}
+	p.total = len(tasks)
+	rows := make([]testRow, len(tasks))
+	var mu sync.Mutex
+	var errs []error
+	var group sync.WaitGroup
+	slots := make(chan struct{}, jobs)
+	for i, t := range tasks {
+		group.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			row, err := l.testOne(ctx, t.script, t.output, needed)
+			rows[i] = row
+			if err != nil {
+				mu.Lock()
+				errs = append(errs, &shownError{err})
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	p.close()
+	if err := l.printTest(rows); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return errors.Join(errs...)
+}
+
+func (l *line) testOne(ctx context.Context, s *recipes.Script, o *recipes.Output, needed []string) (testRow, error) {
+	row := testRow{Package: o.Name, Recipe: s.Name, State: "untested"}
+	if ctx.Err() != nil || o.Test == nil || len(o.Test.Steps) == 0 {
+		l.progress.finish(o.Name, "")
+		return row, ctx.Err()
+	}
+	result, err := l.runOneTest(ctx, s, o, needed)
+	if err != nil {
+		row.State, row.Error = "failed", err.Error()
+		l.progress.finish(o.Name, o.Name+": test failed\n"+err.Error())
+		return row, err
+	}
+	row.State, row.Seconds, row.Environment = "passed", result.Duration.Seconds(), result.Environment
+	if result.Cached {
+		row.State = "cached"
+	}
+	l.progress.finish(o.Name, "")
+	return row, nil
+}
+
+func (l *line) runOneTest(ctx context.Context, s *recipes.Script, o *recipes.Output, needed []string) (*build.TestResult, error) {
+	set := l.environmentSources(s.Name)
+	set[0] = l.built.Of(l.graph.Only(needed...).Order()...)
+	lock, err := set.Resolve(ctx, l.arch, plan.TestWorld(s, o), solve.Options{AnyRevision: true})
+	if err != nil {
+		return nil, fmt.Errorf("%s: test environment of %s: %w", s.Recipe, o.Name, err)
+	}
+	return l.builder.Test(ctx, s, o, lock)
+}
+
+func (l *line) printTest(rows []testRow) error {
+	if l.json {
+		return l.printJSON(rows)
+	}
+	count := map[string]int{}
+	lines := [][]string{{"package", "test", "time"}}
+	for _, row := range rows {
+		count[row.State]++
+		lines = append(lines, []string{row.Package, row.State, shortDuration(time.Duration(row.Seconds * float64(time.Second)))})
+	}
+	table(l.out, map[int]bool{2: true}, lines)
+	fmt.Fprintf(l.out, "passed %d, cached %d, failed %d, untested %d\n", count["passed"], count["cached"], count["failed"], count["untested"])
+	return nil
+}
