@@ -1,0 +1,279 @@
+package recipes
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/yamlread"
+)
+
+// namePattern is what packages may be called.
+var namePattern = regexp.MustCompile(`^[a-zA-Z\d][a-zA-Z\d+_.-]*$`)
+
+// Load reads the recipe in fsys at path, which is also the name that mistakes
+// carry. The folder of the same name beside it holds its local files. All mistakes
+// come at once, as [diag.Problems]; a file that can't be read gives the error of fsys.
+func Load(fsys fs.FS, path string) (*Recipe, error) { return load(fsys, path, path) }
+
+// LoadFile is Load for a file of this machine.
+func LoadFile(file string) (*Recipe, error) {
+	return load(os.DirFS(filepath.Dir(file)), filepath.Base(file), file)
+}
+
+// load reads the recipe at name; mistakes call it shown.
+func load(fsys fs.FS, name, shown string) (*Recipe, error) {
+	data, err := fs.ReadFile(fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	r := &Recipe{path: shown, source: data}
+	_, err = yamlread.Decode(shown, data, r)
+	problems, ok := diag.Of(err)
+	if err != nil && !ok {
+		return nil, err
+	}
+	problems = append(problems, r.check()...)
+	problems.Sort()
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	folder := strings.TrimSuffix(name, path.Ext(name))
+	if info, err := fs.Stat(fsys, folder); err == nil && info.IsDir() {
+		if r.Files, err = fs.Sub(fsys, folder); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// LoadAll reads every recipe that stands in the folder fsys, which mistakes call dir, in
+// the order of their names. A recipe's file is called NAME.yaml after its package;
+// names that begin with a dot or end in .yam.yaml are no recipes. The recipes
+// without mistakes are given also when others have some.
+func LoadAll(fsys fs.FS, dir string) ([]*Recipe, error) {
+	entries, err := fs.ReadDir(fsys, ".")
+	if err != nil {
+		return nil, err
+	}
+	var (
+		all      []*Recipe
+		problems diag.Problems
+	)
+	for _, entry := range entries {
+		if !IsRecipe(entry.Name()) || entry.IsDir() {
+			continue
+		}
+		r, err := load(fsys, entry.Name(), path.Join(dir, entry.Name()))
+		if found, ok := diag.Of(err); ok {
+			problems = append(problems, found...)
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		if want := r.Package.Name + ".yaml"; entry.Name() != want {
+			problems = append(problems, r.Package.Here.Value("name").Problem(fmt.Sprintf("call the file %q", want), "package %q stands in a file called %q", r.Package.Name, entry.Name()))
+			continue
+		}
+		all = append(all, r)
+	}
+	problems.Sort()
+	return all, problems.Err()
+}
+
+// LoadVars reads variables for [Target].Vars (--vars-file): a YAML mapping of text to text.
+func LoadVars(file string) (map[string]string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	vars := map[string]string{}
+	_, err = yamlread.Decode(file, data, &vars)
+	return vars, err
+}
+
+// Source is the text of the recipe that a script was made of.
+func Source(s *Script) ([]byte, error) {
+	if s.recipe == nil {
+		return nil, fmt.Errorf("the script of %s was not made of a recipe", s.Name)
+	}
+	return slices.Clone(s.recipe.source), nil
+}
+
+// IsRecipe tells whether a file of this name is a recipe.
+func IsRecipe(name string) bool {
+	return strings.HasSuffix(name, ".yaml") && !strings.HasSuffix(name, ".yam.yaml") && !strings.HasPrefix(name, ".")
+}
+
+// check finds what is wrong with a recipe whatever it is expanded for.
+func (r *Recipe) check() diag.Problems {
+	c := checker{}
+	pkg := &r.Package
+	if pkg.Name != "" && !strings.Contains(pkg.Name, "${{") && !namePattern.MatchString(pkg.Name) {
+		c.add(badName(pkg.Here.Value("name"), pkg.Name))
+	}
+	for name, value := range r.Vars {
+		if strings.Contains(value, "${{") {
+			c.add(r.Here.Value("vars").Value(name).Problem("use var-transforms, or write the value out", "the variable %q is made of other variables", name))
+		}
+	}
+	for i := range r.VarTransforms {
+		t := &r.VarTransforms[i]
+		c.regexp(t.Here.Value("match"), t.Match)
+	}
+	transforms := r.Here.Value("update").Value("version-transform")
+	for i, t := range r.Update.VersionTransform {
+		c.regexp(transforms.Item(i).Value("match"), t.Match)
+	}
+	if s := r.Update.Schedule; s != nil && s.Period != "" && !slices.Contains([]string{"daily", "weekly", "monthly"}, s.Period) {
+		c.add(s.Here.Value("period").Problem("", "unknown period %q, expected daily, weekly or monthly", s.Period))
+	}
+	tables := map[string]bool{}
+	for i := range r.Data {
+		if t := &r.Data[i]; tables[t.Name] {
+			c.add(t.Here.Value("name").Problem("", "two tables are called %q", t.Name))
+		}
+		tables[r.Data[i].Name] = true
+	}
+	c.cpe(&pkg.CPE)
+	c.setcap(pkg.Setcap)
+	c.pipeline(r.Pipeline)
+	if r.Test != nil {
+		c.pipeline(r.Test.Pipeline)
+	}
+	for i := range r.Subpackages {
+		s := &r.Subpackages[i]
+		if s.Name != "" && !strings.Contains(s.Name, "${{") && !namePattern.MatchString(s.Name) {
+			c.add(badName(s.Here.Value("name"), s.Name))
+		}
+		c.setcap(s.Setcap)
+		c.pipeline(s.Pipeline)
+		if s.Test != nil {
+			c.pipeline(s.Test.Pipeline)
+		}
+	}
+	return c.problems
+}
+
+func badName(at yamlread.Place, name string) diag.Problem {
+	return at.Problem("letters, digits and + _ . - are allowed, the first a letter or digit", "%q is no name for a package", name)
+}
+
+type checker struct{ problems diag.Problems }
+
+func (c *checker) add(p diag.Problem) { c.problems = append(c.problems, p) }
+
+func (c *checker) regexp(at yamlread.Place, expr string) {
+	if _, err := regexp.Compile(expr); err != nil {
+		c.add(at.Problem("", "%s", strings.TrimPrefix(err.Error(), "error parsing regexp: ")))
+	}
+}
+
+// pipeline finds what is wrong with tasks in a recipe, not in a pipeline file.
+func (c *checker) pipeline(tasks []Task) {
+	for i := range tasks {
+		t := &tasks[i]
+		c.own(t)
+		c.shape(t)
+		c.pipeline(t.Pipeline)
+	}
+}
+
+// shape finds fields of a task that do not go together.
+func (c *checker) shape(t *Task) {
+	switch {
+	case t.Uses != "" && t.Runs != "":
+		c.add(t.Here.Key("runs").Problem("make two steps of it", `a step has either "uses" or "runs", not both`))
+	case len(t.With) > 0 && t.Uses == "" && t.Runs != "":
+		hint := `"with" goes with "uses"; a script reads variables: ${{vars.name}}`
+		if !strings.ContainsAny(strings.TrimSpace(t.Runs), " \n\t;|&") && strings.Contains(t.Runs, "/") {
+			hint = fmt.Sprintf("did you mean uses: %s?", strings.TrimSpace(t.Runs))
+		}
+		c.add(t.Here.Key("with").Problem(hint, `a step with "runs" takes no "with"`))
+	case len(t.With) > 0 && t.Uses == "":
+		c.add(t.Here.Key("with").Problem("", `"with" stands without "uses"`))
+	}
+	if t.Assertions.RequiredSteps < 0 {
+		c.add(t.Here.Value("assertions").Value("required-steps").Problem("", "required-steps is negative"))
+	}
+}
+
+// own finds the fields that only the built-in pipelines may use.
+func (c *checker) own(t *Task) {
+	refuse := func(at yamlread.Place, key string) {
+		if at.Has(key) {
+			c.add(at.Key(key).Problem("", "unknown field %q", key))
+		}
+	}
+	refuse(t.Here, "native")
+	refuse(t.Needs.Here, "native")
+	for _, input := range t.Inputs {
+		refuse(input.Here, "as")
+	}
+}
+
+// cpeWord is what a part of a CPE looks like.
+var cpeWord = regexp.MustCompile(`^[a-z\d][a-z\d+_.-]*$`)
+
+func (c *checker) cpe(cpe *CPE) {
+	if cpe.Here.IsZero() {
+		return
+	}
+	if !slices.Contains([]string{"", "a", "o"}, cpe.Part) {
+		c.add(cpe.Here.Value("part").Problem("", "unknown part %q, expected a or o", cpe.Part))
+	}
+	if (cpe.Vendor == "") != (cpe.Product == "") {
+		c.add(cpe.Here.Problem("", "a cpe has both vendor and product, or neither"))
+	}
+	for _, f := range []struct{ key, value string }{
+		{"vendor", cpe.Vendor}, {"product", cpe.Product}, {"edition", cpe.Edition}, {"language", cpe.Language},
+		{"sw_edition", cpe.SoftwareEdition}, {"target_sw", cpe.TargetSoftware}, {"target_hw", cpe.TargetHardware}, {"other", cpe.Other},
+	} {
+		if f.value != "" && !cpeWord.MatchString(f.value) {
+			c.add(cpe.Here.Value(f.key).Problem("lower-case letters, digits and + _ . - are allowed", "%q is no word of a cpe", f.value))
+		}
+	}
+}
+
+// fileCapabilities are those a recipe may give to a file, as in melange.
+var fileCapabilities = []string{"cap_ipc_lock", "cap_net_admin", "cap_net_bind_service", "cap_net_raw", "cap_sys_admin"}
+
+func (c *checker) setcap(list []FileCapability) {
+	for i := range list {
+		f := &list[i]
+		for names, flags := range f.Add {
+			at := f.Here.Value("add").Key(names)
+			for name := range strings.SplitSeq(names, ",") {
+				if name = strings.TrimSpace(name); !slices.Contains(fileCapabilities, name) {
+					c.add(at.Problem(diag.DidYouMean(name, fileCapabilities), "%q is no capability that a recipe may give, expected one of %s", name, strings.Join(fileCapabilities, ", ")))
+				}
+			}
+			if strings.Trim(flags, "+=eip") != "" || !strings.ContainsAny(flags, "eip") {
+				c.add(f.Here.Value("add").Value(names).Problem("", "%q are no capability flags, expected some of e, i and p, like +ep", flags))
+			}
+		}
+	}
+}
+
+// ErrOtherArch is what [Expand] gives for a recipe that is not made for the target's architecture.
+var ErrOtherArch = errors.New("not for this architecture")
+
+// ArchError says which architectures a recipe is made for. It is an [ErrOtherArch].
+type ArchError struct {
+	Recipe, Arch string
+	For          []string
+}
+
+func (e *ArchError) Error() string {
+	return fmt.Sprintf("%s: not for %s, only for %s", e.Recipe, e.Arch, strings.Join(e.For, ", "))
+}
+
+// Is makes every ArchError an ErrOtherArch.
+func (e *ArchError) Is(target error) bool { return target == ErrOtherArch }

@@ -1,0 +1,159 @@
+package recipes
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// Quoting says how the value of an input gets into the shell text of a built-in
+// pipeline. In each form a value keeps to its place: it can't end the word, the
+// quotes or the command that it stands in. (Other people's pipelines get values
+// pasted, as in melange.)
+type Quoting string
+
+const (
+	// Text is one word that stands for exactly the value: no expansion, no splitting.
+	Text Quoting = ""
+	// String is one word as if between double quotes: what the shell expands
+	// there ($X, $(date)) is expanded, and the result is not split.
+	String Quoting = "string"
+	// Words are the words of a command line as the author wrote them, quotes and
+	// expansions included; lines, comments and "\" at their ends are allowed.
+	Words Quoting = "words"
+)
+
+// UnmarshalText reads text, string or words.
+func (q *Quoting) UnmarshalText(text []byte) error {
+	switch *q = Quoting(text); *q {
+	case "text":
+		*q = Text
+	case String, Words:
+	default:
+		return fmt.Errorf("unknown quoting %q, expected text, string or words", text)
+	}
+	return nil
+}
+
+// quote gives the shell text that a value becomes.
+func (q Quoting) quote(value string) (string, error) {
+	switch q {
+	case String:
+		return quoteString(value)
+	case Words:
+		return quoteWords(value)
+	default:
+		return quoteText(value), nil
+	}
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,-]+$`)
+
+func quoteText(value string) string {
+	if plainWord.MatchString(value) {
+		return value
+	}
+	return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
+}
+
+var errShape = errors.New("closes the quotes it stands in")
+
+func quoteString(value string) (string, error) {
+	file, err := parseShell(`x="` + value + `"`)
+	if err != nil {
+		return "", err
+	}
+	call, ok := onlyCall(file)
+	if !ok || len(call.Assigns) != 1 || len(call.Args) != 0 || call.Assigns[0].Value == nil || call.Assigns[0].Append {
+		return "", errShape
+	}
+	return printShell(call.Assigns[0].Value)
+}
+
+func quoteWords(value string) (string, error) {
+	file, err := parseShell("x=(\n" + value + "\n)")
+	if err != nil {
+		return "", errors.New("is more than words: " + err.Error())
+	}
+	call, ok := onlyCall(file)
+	if !ok || len(call.Assigns) != 1 || len(call.Args) != 0 || call.Assigns[0].Array == nil {
+		return "", errors.New("is more than words")
+	}
+	var words []string
+	for _, element := range call.Assigns[0].Array.Elems {
+		if element.Index != nil || element.Value == nil {
+			return "", errors.New("is more than words: quote what begins with [")
+		}
+		word, err := printShell(element.Value)
+		if err != nil {
+			return "", err
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, " "), nil
+}
+
+// onlyCall gives the one command of a file, if it is one without redirections and the like.
+func onlyCall(file *syntax.File) (*syntax.CallExpr, bool) {
+	if len(file.Stmts) != 1 {
+		return nil, false
+	}
+	s := file.Stmts[0]
+	call, ok := s.Cmd.(*syntax.CallExpr)
+	return call, ok && len(s.Redirs) == 0 && !s.Background && !s.Negated && !s.Coprocess
+}
+
+func parseShell(text string) (*syntax.File, error) {
+	file, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(text), "")
+	if parseError, ok := errors.AsType[syntax.ParseError](err); ok {
+		return nil, errors.New(parseError.Text)
+	}
+	return file, err
+}
+
+func printShell(node syntax.Node) (string, error) {
+	var b strings.Builder
+	err := syntax.NewPrinter().Print(&b, node)
+	return b.String(), err
+}
+
+// shellError is a mistake in a script.
+type shellError struct {
+	offset int // bytes from the script's begin
+	text   string
+}
+
+func (e *shellError) Error() string { return e.text }
+
+// normalise gives a script without comments and in one layout, so that a change
+// of either changes nothing that is built: each statement as it is printed by
+// default, on lines of its own; a first line #! stays. A script that is no
+// bash is refused with a *shellError.
+func normalise(script string) (string, error) {
+	file, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(script), "")
+	if err != nil {
+		e := &shellError{text: err.Error()}
+		if parseError, ok := errors.AsType[syntax.ParseError](err); ok {
+			e.offset, e.text = int(parseError.Pos.Offset()), parseError.Text
+		} else if langError, ok := errors.AsType[syntax.LangError](err); ok {
+			e.offset, e.text = int(langError.Pos.Offset()), langError.Feature+" is not bash"
+		}
+		return "", e
+	}
+	var b strings.Builder
+	if strings.HasPrefix(script, "#!") {
+		line, _, _ := strings.Cut(script, "\n")
+		b.WriteString(line + "\n")
+	}
+	printer := syntax.NewPrinter()
+	for _, statement := range file.Stmts {
+		if err := printer.Print(&b, statement); err != nil {
+			return "", &shellError{int(statement.Pos().Offset()), err.Error()}
+		}
+		b.WriteByte('\n')
+	}
+	return b.String(), nil
+}
