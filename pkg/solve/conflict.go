@@ -1,0 +1,447 @@
+package solve
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tarn-build/tarn/pkg/apk"
+)
+
+// fact is what a clause says of the world and the packages.
+type fact struct {
+	kind   factKind
+	v, w   int32
+	at     int // of the world's requirements, or of the package's needs
+	choice *choice
+}
+
+type factKind uint8
+
+const (
+	factLearned  factKind = iota
+	factAsks              // the world asks for something
+	factForbids           // the world has "!name", and w matches
+	factNeeds             // v depends on something
+	factExcludes          // v and w cannot stand side by side
+	factTag               // v is tagged and nothing of its tag asks for it
+)
+
+// Conflict is the error of a world that has no solution: a smallest set of its
+// requirements that cannot hold together (without any one of them the rest of the
+// set can), and why.
+type Conflict struct {
+	// Requirements are those entries of the world.
+	Requirements []Requirement
+	// Chain tells why they cannot hold, each line following from what stands
+	// before it, e.g. "curl-8.5.0-r0 needs so:libssl.so.3, which libssl3-3.4.0-r0 provides".
+	Chain []string
+	// Hints tell what to change.
+	Hints []string
+}
+
+func (c *Conflict) Error() string {
+	var b strings.Builder
+	b.WriteString("no solution: " + strings.Join(c.Chain, "\n  "))
+	if len(c.Chain) > 1 {
+		b.Reset()
+		b.WriteString("no solution:\n  " + strings.Join(c.Chain, "\n  "))
+	}
+	for _, hint := range c.Hints {
+		b.WriteString("\n  hint: " + hint)
+	}
+	return b.String()
+}
+
+// conflict explains why the search found no solution.
+func (s *search) conflict() *Conflict {
+	world := s.culprits()
+	// Solved alone, the requirements that contradict each other give a proof that
+	// speaks of nothing else.
+	alone := newSearch(s.universe, world, s.options)
+	if alone.run() {
+		panic("internal error: the requirements in conflict have a solution")
+	}
+	facts := alone.minimal(alone.proof(alone.absurd))
+	return &Conflict{Requirements: alone.world, Chain: alone.chain(facts), Hints: s.hints(alone.world)}
+}
+
+// culprits gives a set of requirements without a solution, of which none can be
+// left out.
+func (s *search) culprits() []Requirement {
+	in := map[int]bool{}
+	for _, c := range s.proof(s.absurd) {
+		if c.fact.kind == factAsks || c.fact.kind == factForbids {
+			in[c.fact.at] = true
+		}
+	}
+	var world []Requirement
+	for i, r := range s.world {
+		// A tag lets packages in, and so belongs to whatever went wrong.
+		if in[i] || r.Tag != "" {
+			world = append(world, r)
+		}
+	}
+	for i := 0; i < len(world); {
+		rest := slices.Delete(slices.Clone(world), i, i+1)
+		if s.solvable(rest) {
+			i++
+			continue
+		}
+		if world[i].Tag != "" {
+			i = 0 // fewer tags let fewer packages in, and what was needed may not be
+		}
+		world = rest
+	}
+	return world
+}
+
+func (s *search) solvable(world []Requirement) bool {
+	return newSearch(s.universe, world, s.options).run()
+}
+
+// minimal leaves out the facts that the contradiction does not need.
+func (s *search) minimal(proof []*clause) []*clause {
+	var facts []*clause
+	known := map[fact]bool{}
+	for _, c := range proof {
+		if !known[c.fact] {
+			known[c.fact] = true
+			facts = append(facts, c)
+		}
+	}
+	// The same facts in another order would leave another set.
+	slices.SortStableFunc(facts, func(a, b *clause) int { return s.compareFacts(a.fact, b.fact) })
+	for i := len(facts) - 1; i >= 0; i-- {
+		if rest := slices.Delete(slices.Clone(facts), i, i+1); contradict(rest) {
+			facts = rest
+		}
+	}
+	return facts
+}
+
+// compareFacts orders facts by kind, then by what they speak of; of the versions
+// of a package the higher ones come first.
+func (s *search) compareFacts(a, b fact) int {
+	if a.kind != b.kind {
+		return int(a.kind) - int(b.kind)
+	}
+	for _, pair := range [][2]int32{{a.v, b.v}, {a.w, b.w}} {
+		if (a.kind == factAsks || a.kind == factForbids) && pair[0] == a.v {
+			continue
+		}
+		if a.kind == factNeeds && pair[0] == a.w && pair[0] != a.v {
+			continue
+		}
+		if pair[0] != pair[1] && pair[0] >= 0 && pair[1] >= 0 {
+			if c := canonical(s.packages[pair[0]], s.packages[pair[1]]); c != 0 {
+				return c
+			}
+		}
+	}
+	return a.at - b.at
+}
+
+// chain writes facts as sentences, from the world on along what needs what.
+func (s *search) chain(facts []*clause) []string {
+	var lines []string
+	said := map[string]bool{}
+	say := func(line string) {
+		if line != "" && !said[line] {
+			said[line] = true
+			lines = append(lines, line)
+		}
+	}
+	needs := map[int32][]fact{}
+	var queue []*choice
+	for _, c := range facts {
+		switch c.fact.kind {
+		case factAsks:
+			say(s.asker(s.world[c.fact.at]) + " asks " + s.world[c.fact.at].String() + s.answer(c.fact.choice, s.world[c.fact.at].From == ""))
+			queue = append(queue, c.fact.choice)
+		case factNeeds:
+			needs[c.fact.v] = append(needs[c.fact.v], c.fact)
+		}
+	}
+	visited := map[int32]bool{}
+	for len(queue) > 0 {
+		// The versions of a package that need the same are told in one line.
+		var order []string
+		lineOf := map[string]*choice{}
+		who := map[string][]int32{}
+		for _, o := range queue[0].options {
+			if visited[o.v] {
+				continue
+			}
+			visited[o.v] = true
+			for _, f := range needs[o.v] {
+				key := o.name + " " + f.choice.key.String()
+				if who[key] == nil {
+					order = append(order, key)
+					lineOf[key] = f.choice
+				}
+				who[key] = append(who[key], o.v)
+			}
+		}
+		queue = queue[1:]
+		for _, key := range order {
+			verb := " needs "
+			if len(who[key]) > 1 {
+				verb = " need "
+			}
+			say(s.versions(who[key]) + verb + lineOf[key].key.String() + s.answer(lineOf[key], false))
+			queue = append(queue, lineOf[key])
+		}
+	}
+	for _, c := range facts {
+		switch f := c.fact; f.kind {
+		case factForbids:
+			say(s.asker(s.world[f.at]) + " asks " + s.world[f.at].String() + s.forbidden(f, facts))
+		case factExcludes:
+			say(s.excluded(f))
+		case factTag:
+			say(fmt.Sprintf("%s is there only for requirements of the tag %s", s.packages[f.v], s.packages[f.v].Tag))
+		}
+	}
+	return lines
+}
+
+func (s *search) asker(r Requirement) string {
+	if r.From != "" {
+		return r.From
+	}
+	return "world"
+}
+
+// answer says which packages satisfy a requirement, where that is not plain.
+func (s *search) answer(c *choice, world bool) string {
+	if len(c.options) > 0 {
+		if c.single && c.options[0].name == c.key.Name && len(c.options) > 1 && c.key.Op == apk.Any {
+			return ""
+		}
+		vs := make([]int32, len(c.options))
+		provided := false
+		for i, o := range c.options {
+			vs[i] = o.v
+			provided = provided || o.name != c.key.Name
+		}
+		switch {
+		case provided && len(vs) == 1:
+			return ", which " + s.versions(vs) + " provides"
+		case provided:
+			return ", which " + s.versions(vs) + " provide"
+		case c.key.Op == apk.Any:
+			return ""
+		}
+		return ", that is " + s.versions(vs)
+	}
+	others := s.name(c.key.Name)
+	if len(others) == 0 {
+		return ", which nothing provides"
+	}
+	vs := make([]int32, len(others))
+	for i, p := range others {
+		vs[i] = p.v
+		if q := s.packages[p.v]; q.Name != c.key.Name {
+			// The version that matters is that of the name.
+			return fmt.Sprintf(", but %s provides %s=%s", q, c.key.Name, p.version)
+		}
+	}
+	return ", there is only " + s.versions(vs)
+}
+
+// versions lists packages, those of one name together.
+func (s *search) versions(vs []int32) string {
+	const shown = 3
+	var words []string
+	for i, v := range vs {
+		if i == shown && len(vs) > shown+1 {
+			return strings.Join(words, ", ") + fmt.Sprintf(" and %d more", len(vs)-shown)
+		}
+		words = append(words, s.packages[v].String())
+	}
+	return list(words, "and")
+}
+
+// forbidden says what a "!name" of the world hits, where it has another name.
+func (s *search) forbidden(f fact, facts []*clause) string {
+	var vs []int32
+	for _, c := range facts {
+		if c.fact.kind == factForbids && c.fact.at == f.at && s.packages[c.fact.w].Name != s.world[f.at].Name {
+			vs = append(vs, c.fact.w)
+		}
+	}
+	switch len(vs) {
+	case 0:
+		return ""
+	case 1:
+		return ", which " + s.versions(vs) + " provides"
+	}
+	return ", which " + s.versions(vs) + " provide"
+}
+
+// excluded says why two packages cannot stand side by side.
+func (s *search) excluded(f fact) string {
+	p, q := s.packages[f.v], s.packages[f.w]
+	if p.Name == q.Name {
+		return "only one version of " + p.Name + " can be there"
+	}
+	if canonical(q, p) < 0 {
+		p, q = q, p
+	}
+	for _, pair := range [][2]*Package{{p, q}, {q, p}} {
+		for _, d := range pair[0].Depends {
+			if !d.Conflict {
+				continue
+			}
+			for _, one := range s.name(d.Name) {
+				if s.packages[one.v] == pair[1] && matches(d, one.version, one.bare, false) {
+					line := fmt.Sprintf("%s asks %s", pair[0], d)
+					if d.Name != pair[1].Name {
+						line += fmt.Sprintf(", which %s provides", pair[1])
+					}
+					return line
+				}
+			}
+		}
+	}
+	for _, name := range append([]string{p.Name}, provided(p)...) {
+		if name == q.Name {
+			return fmt.Sprintf("%s provides %s, which only one package can be", p, name)
+		}
+		if slices.Contains(provided(q), name) {
+			if name == p.Name {
+				return fmt.Sprintf("%s provides %s, which only one package can be", q, name)
+			}
+			return fmt.Sprintf("%s and %s both provide %s, which only one can", p, q, name)
+		}
+	}
+	return fmt.Sprintf("%s and %s cannot stand side by side", p, q)
+}
+
+func provided(p *Package) []string {
+	names := make([]string, len(p.Provides))
+	for i := range p.Provides {
+		names[i] = p.Provides[i].Name
+	}
+	return names
+}
+
+// hints tries what the user could change about the requirements in conflict, and
+// tells what helps.
+func (s *search) hints(culprits []Requirement) []string {
+	var hints []string
+	for _, r := range culprits {
+		var rest []Requirement
+		for _, other := range s.world {
+			if other != r {
+				rest = append(rest, other)
+			}
+		}
+		if !s.solvable(rest) {
+			continue
+		}
+		bare := r
+		bare.Op, bare.Version = apk.Any, ""
+		if r.Op != apk.Any && !r.Conflict {
+			if t := newSearch(s.universe, append(slices.Clone(rest), bare), s.options); t.run() {
+				for _, o := range t.choice(bare.Dependency, bare.Tag, s.options.AnyRevision).options {
+					if t.reached[o.v] {
+						hints = append(hints, fmt.Sprintf("ask %s instead of %s: there is a solution with %s", bare, r, t.packages[o.v]))
+						break
+					}
+				}
+				continue
+			}
+		}
+		hints = append(hints, "leave out "+r.String())
+	}
+	if len(hints) > 1 && len(culprits) == len(hints) {
+		// Where each of them would help, one line says so.
+		return []string{strings.Join(hints, "; or ")}
+	}
+	return hints
+}
+
+// ambiguous makes the question to the user of a tie.
+func (s *search) ambiguous(c *choice, choices []string) *Ambiguous {
+	slices.Sort(choices)
+	a := &Ambiguous{Name: c.key.String(), Choices: choices}
+	for i, ask := range s.asks {
+		if ask == c {
+			n := 0
+			for _, r := range s.world {
+				if !r.Conflict {
+					if n == i {
+						a.By = r.From
+					}
+					n++
+				}
+			}
+			return a
+		}
+	}
+	for _, v := range s.order {
+		if slices.Contains(s.details[v].needs, c) {
+			a.By = s.packages[v].FullName()
+			return a
+		}
+	}
+	return a
+}
+
+// Why gives the shortest way from the world to the package name in a solution:
+// each link needs the next one. It gives nil when the solution has no such package.
+func Why(solution []*Package, world []Requirement, name string, o Options) []Link {
+	u := NewUniverse(solution)
+	s := newSearch(u, world, o)
+	type step struct {
+		link Link
+		from int
+		v    int32
+	}
+	var steps []step
+	visited := map[int32]bool{}
+	visit := func(from int, asks Requirement, c *choice) {
+		for _, option := range c.options {
+			if !visited[option.v] {
+				visited[option.v] = true
+				steps = append(steps, step{Link{Asks: asks, Package: s.packages[option.v]}, from, option.v})
+			}
+		}
+	}
+	for _, r := range s.world {
+		if !r.Conflict {
+			visit(-1, r, s.choice(r.Dependency, r.Tag, o.AnyRevision))
+		}
+	}
+	for i := 0; i < len(steps); i++ {
+		if v := steps[i].v; s.packages[v].Name == name {
+			var links []Link
+			for at := i; at >= 0; at = steps[at].from {
+				links = append(links, steps[at].link)
+			}
+			slices.Reverse(links)
+			return links
+		}
+		v := steps[i].v
+		d := s.detail(v)
+		for _, c := range d.needs {
+			visit(i, Requirement{Dependency: c.key.Dependency, From: s.packages[v].FullName()}, c)
+		}
+		for _, w := range d.triggers {
+			if !visited[w] {
+				visited[w] = true
+				steps = append(steps, step{Link{Asks: Requirement{From: s.packages[v].FullName()}, Package: s.packages[w], InstallIf: true}, i, w})
+			}
+		}
+	}
+	return nil
+}
+
+// Link is one step of the way from the world to a package.
+type Link struct {
+	Asks      Requirement // From says who asks; without a name where the package came by install_if
+	Package   *Package    // what satisfies it
+	InstallIf bool
+}
