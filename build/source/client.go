@@ -1,0 +1,432 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Retry says how often and how long something that may pass is tried again. The
+// zero value is the default.
+type Retry struct {
+	// Attempts at each address before mirrors are asked; 3 when 0.
+	Attempts int
+	// Insist is how many further rounds there are, once the mirrors did not have it,
+	// over addresses that answer but are overloaded (5xx, 429); 20 when 0, none
+	// when negative.
+	Insist int
+	// Pause is the first pause, doubled each time up to MaxPause; 1 s and 15 s when 0.
+	Pause, MaxPause time.Duration
+}
+
+func (r Retry) withDefaults() Retry {
+	if r.Attempts == 0 {
+		r.Attempts = 3
+	}
+	if r.Insist == 0 {
+		r.Insist = 20
+	}
+	if r.Pause == 0 {
+		r.Pause = time.Second
+	}
+	if r.MaxPause == 0 {
+		r.MaxPause = 15 * time.Second
+	}
+	return r
+}
+
+// sleep waits before the nth retry, from 0: between half and all of the pause, so
+// that many who wait do not come back at once. A server that says how long
+// (Retry-After) is heard, up to four times the longest pause.
+func (r Retry) sleep(ctx context.Context, n int, err error) error {
+	pause := min(r.Pause<<min(n, 16), r.MaxPause)
+	pause = pause/2 + rand.N(pause/2+1)
+	if s, is := errors.AsType[*StatusError](err); is && s.RetryAfter > pause {
+		pause = min(s.RetryAfter, 4*r.MaxPause)
+	}
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}
+
+// ErrOffline says that bytes are not in the store and nothing may be asked.
+var ErrOffline = errors.New("offline")
+
+// StatusError is an answer of HTTP other than the one hoped for.
+type StatusError struct {
+	Code       int
+	RetryAfter time.Duration
+}
+
+func (e *StatusError) Error() string {
+	return strings.TrimSpace(strconv.Itoa(e.Code) + " " + http.StatusText(e.Code))
+}
+
+// Client gets bytes by HTTP. The zero value works: it uses the proxies of the
+// environment (HTTP_PROXY and so on) and the machine's certificates.
+type Client struct {
+	// Offline refuses every request with ErrOffline.
+	Offline bool
+	Retry   Retry
+	// Credentials are sent to the hosts they are for; none when nil.
+	Credentials *Credentials
+	// Connect and Stall are how long a connection may take to come about, and how
+	// long an answer may give no byte; 10 s and 30 s when 0.
+	Connect, Stall time.Duration
+	// Transport carries requests; one with the settings above when nil.
+	Transport http.RoundTripper
+	// Proxy chooses the proxy of a request; that of the environment when nil.
+	Proxy func(*http.Request) (*url.URL, error)
+
+	once   sync.Once
+	client *http.Client
+	stall  time.Duration
+
+	mu          sync.Mutex
+	unreachable map[string]error // hosts that are not asked again, and why
+}
+
+func (c *Client) init() {
+	c.once.Do(func() {
+		c.stall = c.Stall
+		if c.stall == 0 {
+			c.stall = 30 * time.Second
+		}
+		connect := c.Connect
+		if connect == 0 {
+			connect = 10 * time.Second
+		}
+		c.unreachable = map[string]error{}
+		transport := c.Transport
+		if transport == nil {
+			proxy := c.Proxy
+			if proxy == nil {
+				proxy = http.ProxyFromEnvironment
+			}
+			transport = &http.Transport{
+				Proxy:                 proxy,
+				DialContext:           (&net.Dialer{Timeout: connect, KeepAlive: 30 * time.Second}).DialContext,
+				TLSHandshakeTimeout:   connect,
+				ResponseHeaderTimeout: c.stall,
+				ForceAttemptHTTP2:     true,
+				MaxIdleConnsPerHost:   8,
+				IdleConnTimeout:       30 * time.Second,
+				// Bytes are checked by digest as they lie on the server.
+				DisableCompression: true,
+			}
+		}
+		c.client = &http.Client{Transport: withCredentials{transport, c.Credentials}}
+	})
+}
+
+// withCredentials adds to each request, redirected ones too, what its own host is
+// to be told and no other.
+type withCredentials struct {
+	http.RoundTripper
+	credentials *Credentials
+}
+
+func (t withCredentials) RoundTrip(r *http.Request) (*http.Response, error) {
+	if user, password, found := t.credentials.For(r.URL.Hostname()); found && r.Header.Get("Authorization") == "" {
+		r = r.Clone(r.Context())
+		r.SetBasicAuth(user, password)
+	}
+	return t.RoundTripper.RoundTrip(r)
+}
+
+// Body is what an address gives. It goes on by itself where a connection broke.
+type Body struct {
+	io.ReadCloser
+	Size int64 // in bytes; -1 when the server does not say
+	// ETag and Modified are what Conditions of a later request may name.
+	ETag, Modified string
+	// Unchanged says that the server has what the conditions named: there are no bytes.
+	Unchanged bool
+}
+
+// Conditions ask for bytes only where they changed.
+type Conditions struct{ ETag, Modified string }
+
+// Get asks for an address, tries again what may pass, and goes on where a
+// connection broke (by Range) as long as bytes come. Bytes are not checked here.
+func (c *Client) Get(ctx context.Context, address string, when Conditions) (*Body, error) {
+	retry := c.Retry.withDefaults()
+	for n := 0; ; n++ {
+		body, err := c.get(ctx, address, when)
+		if err == nil || n+1 >= retry.Attempts || !passing(err) {
+			return body, err
+		}
+		if err := retry.sleep(ctx, n, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// get asks once.
+func (c *Client) get(ctx context.Context, address string, when Conditions) (*Body, error) {
+	r := &resuming{client: c, ctx: ctx, address: address, retry: c.Retry.withDefaults()}
+	response, err := c.request(ctx, address, 0, "", when)
+	if err != nil {
+		return nil, err
+	}
+	header := response.Header
+	body := &Body{ReadCloser: r, Size: response.ContentLength, ETag: header.Get("ETag"), Modified: header.Get("Last-Modified")}
+	if response.StatusCode == http.StatusNotModified {
+		response.Body.Close()
+		body.ReadCloser, body.Unchanged = http.NoBody, true
+		return body, nil
+	}
+	r.body, r.size = response.Body, response.ContentLength
+	if tag := body.ETag; !strings.HasPrefix(tag, "W/") {
+		r.same = tag
+	}
+	return body, nil
+}
+
+// request asks for the bytes of an address from a place on. The answer is one of
+// 200, 206 with exactly these bytes, and 304.
+func (c *Client) request(ctx context.Context, address string, from int64, same string, when Conditions) (*http.Response, error) {
+	c.init()
+	if c.Offline {
+		return nil, ErrOffline
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, errors.New("it is no address")
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("scheme %q is not supported", u.Scheme)
+	}
+	c.mu.Lock()
+	known := c.unreachable[u.Host]
+	c.mu.Unlock()
+	if known != nil {
+		return nil, known
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		cancel(nil)
+		return nil, errors.New("it is no address")
+	}
+	request.Header.Set("User-Agent", "tarn")
+	request.Header.Set("Accept", "*/*")
+	if from > 0 {
+		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
+		if same != "" {
+			request.Header.Set("If-Range", same)
+		}
+	}
+	if when.ETag != "" {
+		request.Header.Set("If-None-Match", when.ETag)
+	} else if when.Modified != "" {
+		request.Header.Set("If-Modified-Since", when.Modified)
+	}
+	response, err := c.client.Do(request)
+	if err != nil {
+		cancel(nil)
+		return nil, c.explain(u.Host, err)
+	}
+	fail := func(err error) (*http.Response, error) {
+		response.Body.Close()
+		cancel(nil)
+		return nil, err
+	}
+	switch response.StatusCode {
+	case http.StatusOK, http.StatusNotModified:
+	case http.StatusPartialContent:
+		var start int64
+		if _, err := fmt.Sscanf(response.Header.Get("Content-Range"), "bytes %d-", &start); err != nil || start != from {
+			return fail(errors.New("the server answers with other bytes than asked for"))
+		}
+	default:
+		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After"))
+		return fail(&StatusError{Code: response.StatusCode, RetryAfter: time.Duration(max(0, seconds)) * time.Second})
+	}
+	response.Body = newWatched(response.Body, cancel, c.stall)
+	return response, nil
+}
+
+// explain drops from an error what the caller says anyway: method and address. A
+// host that cannot be reached at all is remembered, so that fifty sources of one
+// host do not wait fifty times.
+func (c *Client) explain(host string, err error) error {
+	if e, is := errors.AsType[*url.Error](err); is {
+		err = e.Err
+	}
+	if dns, is := errors.AsType[*net.DNSError](err); is {
+		err = &unreachableError{fmt.Sprintf("host %q is not known: %s", dns.Name, dns.Err)}
+		c.mu.Lock()
+		c.unreachable[host] = err
+		c.mu.Unlock()
+	} else if op, is := errors.AsType[*net.OpError](err); is && op.Op == "dial" && op.Timeout() {
+		c.mu.Lock()
+		c.unreachable[host] = &unreachableError{"it did not answer before: " + err.Error()}
+		c.mu.Unlock()
+	}
+	return err
+}
+
+// unreachableError says why a host is not asked (again).
+type unreachableError struct{ text string }
+
+func (e *unreachableError) Error() string { return e.text }
+
+var errStalled = errors.New("no byte came for too long")
+
+// passing reports whether an error may pass by itself.
+func passing(err error) bool {
+	if s, is := errors.AsType[*StatusError](err); is {
+		return overloaded(err) || s.Code == http.StatusRequestTimeout
+	}
+	if _, is := errors.AsType[*unreachableError](err); is {
+		return false
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, ErrOffline) {
+		return false
+	}
+	if _, is := errors.AsType[*net.OpError](err); is {
+		return true // refused, reset, timed out
+	}
+	if e, is := errors.AsType[net.Error](err); is && e.Timeout() {
+		return true
+	}
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, errStalled) || strings.Contains(err.Error(), "http2: ")
+}
+
+// overloaded reports whether a server that is there said that it cannot answer now.
+func overloaded(err error) bool {
+	s, is := errors.AsType[*StatusError](err)
+	return is && (s.Code == http.StatusTooManyRequests || s.Code >= 500 && s.Code != http.StatusNotImplemented && s.Code != http.StatusHTTPVersionNotSupported)
+}
+
+// watched ends a body that gives no byte for too long.
+type watched struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	stall  time.Duration
+	mu     sync.Mutex
+	fired  bool
+}
+
+func newWatched(body io.ReadCloser, cancel context.CancelCauseFunc, stall time.Duration) *watched {
+	w := &watched{ReadCloser: body, cancel: cancel, stall: stall}
+	w.timer = time.AfterFunc(stall, func() {
+		w.mu.Lock()
+		w.fired = true
+		w.mu.Unlock()
+		cancel(errStalled)
+	})
+	// It runs only while somebody reads: a slow disk is no stalled server.
+	w.timer.Stop()
+	return w
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	w.timer.Reset(w.stall)
+	n, err := w.ReadCloser.Read(p)
+	w.timer.Stop()
+	if err != nil && err != io.EOF {
+		w.mu.Lock()
+		if w.fired {
+			err = errStalled
+		}
+		w.mu.Unlock()
+	}
+	return n, err
+}
+
+func (w *watched) Close() error {
+	w.timer.Stop()
+	err := w.ReadCloser.Close()
+	w.cancel(nil)
+	return err
+}
+
+// resuming reads a body and asks for the rest of it when the connection breaks. As
+// long as bytes come, it goes on.
+type resuming struct {
+	client  *Client
+	ctx     context.Context // of the request; a body is read in its time
+	address string
+	retry   Retry
+	body    io.ReadCloser
+	size    int64 // of the whole; -1 when not known
+	same    string
+	read    int64
+	failed  int // attempts in a row that gave no byte
+}
+
+func (r *resuming) Read(p []byte) (int, error) {
+	for {
+		n, err := r.body.Read(p)
+		r.read += int64(n)
+		if n > 0 {
+			r.failed = 0
+		}
+		if err == io.EOF && r.size >= 0 && r.read < r.size {
+			err = io.ErrUnexpectedEOF
+		}
+		if err == nil || err == io.EOF || n > 0 {
+			if err != io.EOF {
+				err = nil // what is wrong shows again when nothing comes
+			}
+			return n, err
+		}
+		if r.ctx.Err() != nil {
+			return 0, context.Cause(r.ctx)
+		}
+		for passing(err) {
+			if r.failed++; r.failed >= r.retry.Attempts {
+				return 0, err
+			}
+			if err := r.retry.sleep(r.ctx, r.failed-1, err); err != nil {
+				return 0, err
+			}
+			if err = r.resume(); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// resume goes on where reading stopped. A server that begins anew is read up to
+// there; should it have other bytes now, the digest tells.
+func (r *resuming) resume() error {
+	response, err := r.client.request(r.ctx, r.address, r.read, r.same, Conditions{})
+	if err != nil {
+		return err
+	}
+	if response.StatusCode == http.StatusOK && r.read > 0 {
+		if _, err := io.CopyN(io.Discard, response.Body, r.read); err != nil {
+			response.Body.Close()
+			if err == io.EOF {
+				return errors.New("the file became shorter while it was read")
+			}
+			return err
+		}
+	}
+	r.body.Close()
+	r.body = response.Body
+	return nil
+}
+
+func (r *resuming) Close() error { return r.body.Close() }

@@ -1,0 +1,10 @@
+// Package source is the one door for bytes from outside: what a script's fetch
+// and git-checkout steps name is put into the store, checked against its digest,
+// before any sandbox starts.
+//
+//	Script --Of--> Source, Git --Fetch, Checkout--> blobs of the store --Unpack--> work folder
+//
+// The store is asked first, then upstream's addresses in their order, then the
+// mirrors, by digest. Secrets for fetching (HTTP_AUTH, netrc) are read here and go
+// nowhere else. It knows nothing of sandboxes, plans or packages.
+package source

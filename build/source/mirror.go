@@ -1,0 +1,106 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Mirror gives files by their SHA-256. What it gives is checked by who asks.
+// Package mirrortest holds what every mirror promises.
+type Mirror interface {
+	// Name is how messages call the mirror.
+	Name() string
+	// Open gives the file of the digest, in hexadecimal. Name is the file's name at
+	// its upstream, or SOURCE/FILE for a file of a Debian source; it may help a
+	// mirror to find the file, and chooses nothing. A file that the mirror does not
+	// have is fs.ErrNotExist.
+	Open(ctx context.Context, sha256, name string) (io.ReadCloser, error)
+}
+
+// FolderMirror is a folder of files by digest: sha256/HEX or HEX.
+type FolderMirror string
+
+// Name is the folder.
+func (m FolderMirror) Name() string { return "folder " + string(m) }
+
+// Open opens the file of the digest.
+func (m FolderMirror) Open(ctx context.Context, sha256, _ string) (io.ReadCloser, error) {
+	if err := checkAsked(ctx, sha256); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{filepath.Join("sha256", sha256), sha256} {
+		f, err := os.Open(filepath.Join(string(m), name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+			f.Close()
+			return nil, fmt.Errorf("%s is no file", name)
+		}
+		return f, nil
+	}
+	return nil, notThere{"it is not there"}
+}
+
+// HTTPMirror is a mirror by a template of addresses, in which {sha256} and {name}
+// stand for the digest and the file's name, e.g.
+// https://mirror.example.org/{sha256}/{name}. It asks with the fetcher's client.
+func HTTPMirror(f *Fetcher, template string) Mirror { return &httpMirror{f, template} }
+
+type httpMirror struct {
+	fetcher  *Fetcher
+	template string
+}
+
+// Name is the template.
+func (m *httpMirror) Name() string { return redact(m.template) }
+
+// Open asks for the address of the digest.
+func (m *httpMirror) Open(ctx context.Context, sha256, name string) (io.ReadCloser, error) {
+	if err := checkAsked(ctx, sha256); err != nil {
+		return nil, err
+	}
+	if !strings.Contains(m.template, "{sha256}") && !strings.Contains(m.template, "{name}") {
+		return nil, errors.New("the template has neither {sha256} nor {name}")
+	}
+	name = url.PathEscape(name[strings.LastIndexByte(name, '/')+1:])
+	if name == ".." || name == "." {
+		name = ""
+	}
+	body, err := m.fetcher.client().Get(ctx, strings.NewReplacer("{sha256}", sha256, "{name}", name).Replace(m.template), Conditions{})
+	if s, is := errors.AsType[*StatusError](err); is && (s.Code == http.StatusNotFound || s.Code == http.StatusGone) {
+		return nil, notThere{s.Error()}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return body, nil
+}
+
+// notThere is an fs.ErrNotExist that says more.
+type notThere struct{ text string }
+
+func (e notThere) Error() string        { return e.text }
+func (e notThere) Is(target error) bool { return target == fs.ErrNotExist }
+
+// checkAsked refuses what must not become part of a path or an address.
+func checkAsked(ctx context.Context, sha256 string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if !isHex(sha256, 64) {
+		return fmt.Errorf("%q is no SHA-256", sha256)
+	}
+	return nil
+}
