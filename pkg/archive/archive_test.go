@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -21,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 	"github.com/tarn-build/tarn/pkg/archive"
+	"github.com/ulikunitz/xz/lzma"
 )
 
 var epoch = time.Unix(1_700_000_000, 0)
@@ -619,6 +622,57 @@ func TestSparse(t *testing.T) {
 		got, err := root.ReadFile("holes")
 		if err != nil || len(got) != 10<<20+3 || string(got[10<<20:]) != "end" {
 			t.Errorf("%s: %d bytes, %v", form, len(got), err)
+		}
+	}
+}
+
+// lzipped writes one member of lzip around an LZMA stream.
+func lzipped(t testing.TB, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := lzma.WriterConfig{Properties: &lzma.Properties{LC: 3, LP: 0, PB: 2}, DictCap: 1 << 16, EOSMarker: true}.NewWriter(&b)
+	if err == nil {
+		_, err = w.Write(data)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := append([]byte("LZIP\x01\x10"), b.Bytes()[13:]...)
+	out = binary.LittleEndian.AppendUint32(out, crc32.ChecksumIEEE(data))
+	out = binary.LittleEndian.AppendUint64(out, uint64(len(data)))
+	return binary.LittleEndian.AppendUint64(out, uint64(len(out)+8))
+}
+
+func TestLzip(t *testing.T) {
+	data := tarOf(t, file("a", strings.Repeat("text", 10_000)))
+	one := lzipped(t, data)
+	two := append(lzipped(t, data[:5000]), lzipped(t, data[5000:])...)
+	badSum, badDict := bytes.Clone(one), bytes.Clone(one)
+	badSum[len(badSum)-20] ^= 1
+	badDict[5] = 30
+	for _, test := range []struct {
+		name string
+		data []byte
+		want string
+	}{
+		{"one member", one, ""},
+		{"two members", two, ""},
+		{"something behind it", append(bytes.Clone(two), "signature"...), ""},
+		{"a wrong checksum", badSum, "lzip: checksum does not match"},
+		{"a large dictionary", badDict, "lzip: dictionary of 1073741824 bytes"},
+		{"cut", one[:len(one)-1], "unexpected EOF"},
+		{"cut in its data", one[:len(one)-30], "unexpected EOF"},
+	} {
+		root, _ := target(t)
+		err := extract(root, test.data, archive.Options{})
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: err = %v, want %q", test.name, err, test.want)
+		}
+		if got, rerr := root.ReadFile("a"); err == nil && (rerr != nil || len(got) != 40_000) {
+			t.Errorf("%s: %d bytes, %v", test.name, len(got), rerr)
 		}
 	}
 }
