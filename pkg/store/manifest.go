@@ -257,7 +257,6 @@ func (m *manifest) compare(ctx context.Context, root string, full bool) (changed
 	boot := bootID()
 	full = full || boot != m.boot
 	i := 0
-	var disk int64
 	hashed := map[uint64]Digest{}
 	err = walk(ctx, root, func(at int, name, path string, st *unix.Stat_t) error {
 		if i == len(m.nodes) || m.nodes[i].Path != path {
@@ -291,7 +290,6 @@ func (m *manifest) compare(ctx context.Context, root string, full bool) (changed
 				return err
 			}
 			hashed[n.ino] = n.Digest
-			disk += st.Blocks * 512
 		}
 		if n.Digest != was.Digest || n.Link != was.Link {
 			return differs(fmt.Sprintf("%s has other bytes", path))
@@ -303,7 +301,7 @@ func (m *manifest) compare(ctx context.Context, root string, full bool) (changed
 	if err == nil && i < len(m.nodes) {
 		err = differs(fmt.Sprintf("%s is missing", m.nodes[i].Path))
 	}
-	if changed {
+	if err == nil && changed {
 		m.boot = boot
 	}
 	return changed, err

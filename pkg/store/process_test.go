@@ -25,10 +25,11 @@ const childVariable = "TARN_STORE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
 	work, ok := map[string]func(dir string) error{
-		"race":  childRace,
-		"work":  childWork,
-		"full":  childFull,
-		"mount": childMount,
+		"race":    childRace,
+		"work":    childWork,
+		"full":    childFull,
+		"mount":   childMount,
+		"overlay": childOverlay,
 	}[os.Getenv(childVariable)]
 	if !ok {
 		os.Exit(m.Run())
@@ -308,7 +309,12 @@ func TestKill(t *testing.T) {
 
 // TestFullDisk fills a small file system at every step.
 func TestFullDisk(t *testing.T) {
-	c := child(t, "mount", tempDir(t))
+	runMounting(t, child(t, "mount", tempDir(t)))
+}
+
+// runMounting runs a child that may mount.
+func runMounting(t *testing.T, c *exec.Cmd) {
+	t.Helper()
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}}
@@ -317,7 +323,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	out, err := c.CombinedOutput()
 	text := string(out)
-	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) || strings.Contains(text, "mount tmpfs: operation not permitted") {
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) || strings.Contains(text, "mount: operation not permitted") {
 		t.Skipf("a file system cannot be mounted here (no root, no user namespaces): %v %s", err, text)
 	}
 	if err != nil {
@@ -329,12 +335,78 @@ func TestFullDisk(t *testing.T) {
 // childMount puts a small tmpfs at dir, which nobody else sees, and goes on there.
 func childMount(dir string) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("mount tmpfs: %w", err)
+		return fmt.Errorf("mount: %w", err)
 	}
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m,mode=0755"); err != nil {
-		return fmt.Errorf("mount tmpfs: %w", err)
+		return fmt.Errorf("mount: %w", err)
 	}
 	return childFull(dir)
+}
+
+// TestTreesUnderAnOverlay uses trees as what they are for.
+func TestTreesUnderAnOverlay(t *testing.T) { runMounting(t, child(t, "overlay", tempDir(t))) }
+
+func childOverlay(dir string) error {
+	ctx := context.Background()
+	s, err := store.Open(filepath.Join(dir, "store"))
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	above := func(root *os.Root) error {
+		if err := root.MkdirAll("usr/bin", 0o755); err != nil {
+			return err
+		}
+		return root.WriteFile("usr/bin/sh", []byte("#!"), 0o755)
+	}
+	lower, err := s.Tree(ctx, actionOf("lower", 0), fillSample)
+	if err != nil {
+		return err
+	}
+	upper, err := s.Tree(ctx, actionOf("upper", 0), above)
+	if err != nil {
+		return err
+	}
+	work, release, err := s.TempDir("overlay")
+	if err != nil {
+		return err
+	}
+	defer release()
+	for _, sub := range []string{"merged", "upper", "work"} {
+		if err := os.Mkdir(filepath.Join(work, sub), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("mount: %w", err)
+	}
+	merged := filepath.Join(work, "merged")
+	options := fmt.Sprintf("userxattr,lowerdir=%s:%s,upperdir=%s/upper,workdir=%s/work", upper.Dir, lower.Dir, work, work)
+	if err := syscall.Mount("overlay", merged, "overlay", 0, options); err != nil {
+		return fmt.Errorf("mount: %w", err)
+	}
+	for path, want := range map[string]string{"usr/bin/sh": "#!", "usr/bin/su": "#!su", "lib/libz.so": "\x7fELF"} {
+		if got, err := os.ReadFile(filepath.Join(merged, path)); err != nil || string(got) != want {
+			return fmt.Errorf("%s: %q, %v", path, got, err)
+		}
+	}
+	// What is written there goes to the upper folder: the trees stay as they are.
+	if err := os.WriteFile(filepath.Join(merged, "usr/bin/su"), []byte("changed"), 0o755); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(merged, "usr/bin/sh")); err != nil {
+		return err
+	}
+	if err := syscall.Unmount(merged, 0); err != nil {
+		return err
+	}
+	again := func(*os.Root) error { return errors.New("the tree was changed") }
+	for _, id := range []store.ActionID{actionOf("lower", 0), actionOf("upper", 0)} {
+		if _, err := s.Tree(ctx, id, again); err != nil {
+			return err
+		}
+	}
+	return s.Verify(ctx, nil)
 }
 
 func childFull(dir string) error {

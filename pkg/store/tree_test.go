@@ -285,6 +285,35 @@ func TestTreeNotMade(t *testing.T) {
 	}
 }
 
+func TestWaitingForATreeEndsWithTheContext(t *testing.T) {
+	dir := tempDir(t)
+	maker, s := open(t, dir), open(t, dir)
+	id := store.NewHash("tree").Sum()
+	filling, finish := make(chan bool), make(chan bool)
+	result := make(chan error, 1)
+	go func() {
+		_, err := maker.Tree(context.Background(), id, func(root *os.Root) error {
+			close(filling)
+			<-finish
+			return fillSample(root)
+		})
+		result <- err
+	}()
+	<-filling
+	ctx, cancel := context.WithCancelCause(context.Background())
+	time.AfterFunc(10*time.Millisecond, func() { cancel(errBroken) })
+	if _, err := s.Tree(ctx, id, fillSample); !errors.Is(err, errBroken) {
+		t.Errorf("err = %v", err)
+	}
+	close(finish)
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Tree(context.Background(), id, func(*os.Root) error { return errors.New("made twice") }); err != nil {
+		t.Error(err)
+	}
+}
+
 // BenchmarkTreeUse checks a tree of 4,000 files that is there and was not touched.
 func BenchmarkTreeUse(b *testing.B) {
 	s := open(b, tempDir(b))
