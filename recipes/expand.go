@@ -105,12 +105,11 @@ func (e *expander) script() *Script {
 		needs.add(Need{Dependency: d, From: "--package-append"})
 	}
 
+	s.Packages = make([]Output, 0, 1+len(variants))
 	s.Packages = append(s.Packages, e.mainOutput(needs))
-	for i := range variants {
-		s.Packages = append(s.Packages, e.output(&variants[i], needs))
-	}
 	e.test(&s.Packages[0], r.Test, nil, s)
 	for i := range variants {
+		s.Packages = append(s.Packages, e.output(&variants[i], needs))
 		e.test(&s.Packages[i+1], variants[i].Test, &variants[i], s)
 	}
 	s.Environment.Packages = needs.list()
@@ -389,7 +388,7 @@ func (e *expander) mainOutput(needs needSet) Output {
 	o.Commit = cmp.Or(plainText(p.Commit, e.vars), e.target.Commit)
 	e.dependencies(&o, &p.Dependencies, e.vars)
 	o.declared(p.Options, p.Scriptlets, p.Checks, p.Setcap, e.vars)
-	f := frame{scope: e.packageScope(nil), vars: e.vars, at: "pipeline", pkg: o.Name, steps: &o.Steps, needs: needs, build: true}
+	f := frame{scope: e.packageScope(nil), vars: e.vars, at: "pipeline", pkg: o.Name, steps: &o.Steps, needs: needs}
 	e.pipeline(e.recipe.Pipeline, f)
 	return o
 }
@@ -402,7 +401,7 @@ func (e *expander) output(v *variant, needs needSet) Output {
 	o.Commit = cmp.Or(plainText(v.Commit, v.vars), plainText(e.recipe.Package.Commit, e.vars), e.target.Commit)
 	e.dependencies(&o, &v.Dependencies, v.vars)
 	o.declared(v.Options, v.Scriptlets, v.Checks, v.Setcap, v.vars)
-	f := frame{scope: e.packageScope(v), vars: v.vars, at: "subpackage:" + o.Name, pkg: o.Name, steps: &o.Steps, needs: needs, build: true}
+	f := frame{scope: e.packageScope(v), vars: v.vars, at: "subpackage:" + o.Name, pkg: o.Name, steps: &o.Steps, needs: needs}
 	e.pipeline(v.Pipeline, f)
 	return o
 }

@@ -180,6 +180,7 @@ func (c *checker) regexp(at yamlread.Place, expr string) {
 func (c *checker) pipeline(tasks []Task) {
 	for i := range tasks {
 		t := &tasks[i]
+		c.refuse(t.Here, "description")
 		c.own(t)
 		c.shape(t)
 		c.pipeline(t.Pipeline)
@@ -207,15 +208,17 @@ func (c *checker) shape(t *Task) {
 
 // own finds the fields that only the built-in pipelines may use.
 func (c *checker) own(t *Task) {
-	refuse := func(at yamlread.Place, key string) {
-		if at.Has(key) {
-			c.add(at.Key(key).Problem("", "unknown field %q", key))
-		}
-	}
-	refuse(t.Here, "native")
-	refuse(t.Needs.Here, "native")
+	c.refuse(t.Here, "native")
+	c.refuse(t.Needs.Here, "native")
 	for _, input := range t.Inputs {
-		refuse(input.Here, "as")
+		c.refuse(input.Here, "as")
+	}
+}
+
+// refuse tells of a field that is unknown here.
+func (c *checker) refuse(at yamlread.Place, key string) {
+	if at.Has(key) {
+		c.add(at.Key(key).Problem("", "unknown field %q", key))
 	}
 }
 

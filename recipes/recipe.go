@@ -163,6 +163,8 @@ type Task struct {
 	Assertions       Assertions        `yaml:"assertions" json:"assertions"`
 	WorkingDirectory string            `yaml:"working-directory" json:"working-directory,omitempty"`
 	Environment      map[string]string `yaml:"environment" json:"environment,omitempty"`
+	// Description says what a pipeline file is for; in such files only.
+	Description string `yaml:"description" json:"description,omitempty"`
 	// Native names what tarn does itself in place of a script; in built-in pipelines only.
 	Native string `yaml:"native" json:"native,omitempty"`
 }

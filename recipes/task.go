@@ -20,7 +20,7 @@ type Traced struct {
 	With map[string]string `json:"with,omitempty"` // what differs from the defaults
 	If   *bool             `json:"if,omitempty"`   // nil where the task has no condition
 	Dir  string            `json:"dir,omitempty"`
-	Env  map[string]string `json:"env,omitempty"`
+	Env  map[string]string `json:"env,omitempty"`  // its own, without what it inherits
 	Runs string            `json:"runs,omitempty"` // normalised
 }
 
@@ -34,7 +34,7 @@ type frame struct {
 	pkg   string
 	steps *[]Step
 	needs needSet
-	build bool // not a test
+	off   bool // a condition further out does not hold: nothing here runs
 
 	// Inside a pipeline file:
 	recipe  *Task              // the task of the recipe that brought us here
@@ -82,15 +82,15 @@ func (e *expander) task(t *Task, f frame) bool {
 		trace.If = &runs
 	}
 	ownDir := t.WorkingDirectory != ""
-	e.surroundings(t, &f)
+	trace.Env = e.surroundings(t, &f)
 	task, shown := t, with
-	if t.Uses != "" && len(t.Pipeline) == 0 && runs {
+	if t.Uses != "" && len(t.Pipeline) == 0 {
 		outer := f
 		inner, ok := e.use(t, with, &f)
 		if !ok {
 			return true
 		}
-		if len(inner.Needs.Packages)+len(inner.Needs.Native) == 0 {
+		if runs && !f.off && len(inner.Needs.Packages)+len(inner.Needs.Native) == 0 {
 			e.needs(t, &outer)
 		}
 		if inner.If != "" {
@@ -98,13 +98,20 @@ func (e *expander) task(t *Task, f frame) bool {
 			trace.If = &runs
 		}
 		ownDir = ownDir || inner.WorkingDirectory != ""
-		e.surroundings(inner, &f)
+		if own := e.surroundings(inner, &f); own != nil {
+			all := maps.Clone(trace.Env)
+			if all == nil {
+				all = map[string]string{}
+			}
+			maps.Copy(all, own)
+			trace.Env = all
+		}
 		task, shown = inner, differing(inner, f.inputs)
 	}
 	if len(t.With) > 0 {
 		trace.With = shown
 	}
-	trace.Dir, trace.Env = f.dir, f.env
+	trace.Dir = f.dir
 	script := e.shell(task, &f)
 	if !f.builtin() {
 		trace.Runs = script
@@ -112,7 +119,10 @@ func (e *expander) task(t *Task, f frame) bool {
 	if !hidden {
 		e.trace = append(e.trace, trace)
 	}
-	if !runs {
+	// What does not run is compiled as well, so that its mistakes are found.
+	f.off = f.off || !runs
+	if f.off {
+		e.pipeline(task.Pipeline, f)
 		return false
 	}
 	e.needs(task, &f)
@@ -138,20 +148,27 @@ func count(n int64, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// surroundings sets the folder and the environment that a task gives itself and those below it.
-func (e *expander) surroundings(t *Task, f *frame) {
+// surroundings sets the folder and the environment that a task gives itself and
+// those below it, and gives the variables that are its own.
+func (e *expander) surroundings(t *Task, f *frame) map[string]string {
 	if t.WorkingDirectory != "" {
 		f.dir = e.substitute(t.WorkingDirectory, t.Here.Value("working-directory"), f).text
 	}
 	if len(t.Environment) == 0 {
-		return
+		return nil
 	}
-	env := make(map[string]string, len(f.env)+len(t.Environment))
-	maps.Copy(env, f.env)
+	own := make(map[string]string, len(t.Environment))
 	for name, value := range t.Environment {
-		env[name] = e.substitute(value, t.Here.Value("environment").Value(name), f).text
+		own[name] = e.substitute(value, t.Here.Value("environment").Value(name), f).text
+	}
+	env := maps.Clone(own)
+	for name, value := range f.env {
+		if _, ok := env[name]; !ok {
+			env[name] = value
+		}
 	}
 	f.env = env
+	return own
 }
 
 // usedAt says of the mistakes since first that stand in a pipeline file which task uses it.
