@@ -52,6 +52,7 @@ type expander struct {
 	target    Target
 	pipelines *Pipelines
 	problems  diag.Problems
+	notes     diag.Problems
 	arch      error
 
 	vars  map[string]string // of the first pass: package.*, vars.*
@@ -113,7 +114,7 @@ func (e *expander) script() *Script {
 		e.test(&s.Packages[i+1], variants[i].Test, &variants[i], s)
 	}
 	s.Environment.Packages = needs.list()
-	s.Trace = e.trace
+	s.Trace, s.notes = e.trace, e.notes
 	e.files(s)
 	return s
 }

@@ -44,7 +44,6 @@ type Pipelines struct {
 	dirs  []Dir
 	mu    sync.Mutex
 	files map[string]*pipelineFile
-	notes diag.Problems
 }
 
 // NewPipelines looks in the folders, in order, before the built-in pipelines.
@@ -58,7 +57,8 @@ var onlyBuiltin = NewPipelines()
 type pipelineFile struct {
 	task    Task
 	builtin bool
-	err     error // diag.Problems where the file is wrong
+	notes   diag.Problems // unknown keys, which do nothing
+	err     error         // diag.Problems where the file is wrong
 }
 
 // errNoPipeline is what a name gives that no folder has.
@@ -92,7 +92,7 @@ func (p *Pipelines) read(name string) *pipelineFile {
 		f := &pipelineFile{err: err}
 		if err == nil {
 			// As in melange, unknown keys of other people's pipelines are no mistake.
-			_, f.err = yamlread.Decoder{Lenient: true, Notes: &p.notes}.Decode(path.Join(dir.Path, file), data, &f.task)
+			_, f.err = yamlread.Decoder{Lenient: true, Notes: &f.notes}.Decode(path.Join(dir.Path, file), data, &f.task)
 			f.check(func(c *checker, t *Task) { c.own(t); c.shape(t) })
 		}
 		return f
@@ -124,18 +124,6 @@ func (f *pipelineFile) check(each func(*checker, *Task)) {
 	}
 	walk(&f.task)
 	f.err = c.problems.Err()
-}
-
-// Notes lists unknown keys in the pipeline files that were read so far. They do nothing.
-func (p *Pipelines) Notes() diag.Problems {
-	if p == nil {
-		return nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	notes := slices.Clone(p.notes)
-	notes.Sort()
-	return notes
 }
 
 // Names lists all pipelines, sorted.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/diag"
 )
 
 // Target is what a recipe is expanded for. The zero value of every field but Arch works.
@@ -59,6 +60,7 @@ type Script struct {
 	Trace         []Traced   `json:"-"` // every task of the recipe, run or not
 
 	recipe *Recipe
+	notes  diag.Problems // of the pipeline files in use
 }
 
 // Environment is what a sandbox is asked to hold.

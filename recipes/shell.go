@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"mvdan.cc/sh/v3/syntax"
 )
@@ -120,6 +121,12 @@ func printShell(node syntax.Node) (string, error) {
 	return b.String(), err
 }
 
+// Parsers and printers hold buffers that are worth keeping between scripts.
+var (
+	parsers  = sync.Pool{New: func() any { return syntax.NewParser(syntax.Variant(syntax.LangBash)) }}
+	printers = sync.Pool{New: func() any { return syntax.NewPrinter() }}
+)
+
 // shellError is a mistake in a script.
 type shellError struct {
 	offset int // bytes from the script's begin
@@ -133,7 +140,9 @@ func (e *shellError) Error() string { return e.text }
 // default, on lines of its own; a first line #! stays. A script that is no
 // bash is refused with a *shellError.
 func normalise(script string) (string, error) {
-	file, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(script), "")
+	parser := parsers.Get().(*syntax.Parser)
+	defer parsers.Put(parser)
+	file, err := parser.Parse(strings.NewReader(script), "")
 	if err != nil {
 		e := &shellError{text: err.Error()}
 		if parseError, ok := errors.AsType[syntax.ParseError](err); ok {
@@ -148,7 +157,8 @@ func normalise(script string) (string, error) {
 		line, _, _ := strings.Cut(script, "\n")
 		b.WriteString(line + "\n")
 	}
-	printer := syntax.NewPrinter()
+	printer := printers.Get().(*syntax.Printer)
+	defer printers.Put(printer)
 	for _, statement := range file.Stmts {
 		if err := printer.Print(&b, statement); err != nil {
 			return "", &shellError{int(statement.Pos().Offset()), err.Error()}

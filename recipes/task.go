@@ -209,6 +209,7 @@ func (e *expander) use(t *Task, with map[string]string, f *frame) (*Task, bool) 
 		e.add(at.Problem("", "pipelines use each other: %s", strings.Join(append(slices.Clone(f.chain), t.Uses), ", ")))
 		return nil, false
 	}
+	e.notes = append(e.notes, file.notes...)
 	inner := file.task
 	if !inner.Here.Has("assertions") {
 		inner.Assertions = t.Assertions
