@@ -1,0 +1,246 @@
+package step
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/sandbox"
+	"github.com/tarn-build/tarn/recipes"
+)
+
+// tree makes a work folder of lines: "path/" is a folder, "path -> target" a link, all
+// else a file that holds its own path. Paths are below melange-out.
+func tree(t *testing.T, lines ...string) *os.Root {
+	t.Helper()
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	for _, line := range lines {
+		name, target, isLink := strings.Cut(path.Join(OutPath, line), " -> ")
+		if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case isLink:
+			err = root.Symlink(target, name)
+		case strings.HasSuffix(line, "/"):
+			err = root.MkdirAll(name, 0o755)
+		default:
+			err = root.WriteFile(name, []byte(name), 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+// list gives everything that is no folder, and folders that are empty.
+func list(t *testing.T, root *os.Root) []string {
+	t.Helper()
+	var all []string
+	err := fs.WalkDir(root.FS(), OutPath, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		short := strings.TrimPrefix(name, OutPath+"/")
+		switch {
+		case d.IsDir():
+			if entries, err := fs.ReadDir(root.FS(), name); err != nil || len(entries) == 0 {
+				all = append(all, short+"/")
+				return err
+			}
+		case d.Type() == fs.ModeSymlink:
+			target, err := root.Readlink(name)
+			if err != nil {
+				return err
+			}
+			all = append(all, short+" -> "+target)
+		default:
+			all = append(all, short)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func TestSplit(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		step  recipes.Step
+		tree  []string
+		want  []string
+		fails string
+	}{
+		{
+			name: "dev takes headers, pkg-config, static libraries and the linker's links",
+			step: recipes.Step{Native: "split/dev", Package: "z-dev"},
+			tree: []string{"z/usr/include/z.h", "z/usr/lib/pkgconfig/z.pc", "z/usr/lib/libz.a", "z/usr/lib/libz.so.1.3", "z/usr/lib/libz.so.1 -> libz.so.1.3", "z/usr/lib/libz.so -> libz.so.1.3", "z/usr/bin/z", "z/usr/bin/z-config"},
+			want: []string{"z-dev/usr/bin/z-config", "z-dev/usr/include/z.h", "z-dev/usr/lib/libz.a", "z-dev/usr/lib/libz.so -> libz.so.1.3", "z-dev/usr/lib/pkgconfig/z.pc", "z/usr/bin/z", "z/usr/lib/libz.so.1 -> libz.so.1.3", "z/usr/lib/libz.so.1.3"},
+		},
+		{
+			name: "a plugin without a version is no link for the linker",
+			step: recipes.Step{Native: "split/dev", Package: "z-dev"},
+			tree: []string{"z/usr/lib/z/plugin.so", "z/usr/lib/libz.so"},
+			want: []string{"z/usr/lib/libz.so", "z/usr/lib/z/plugin.so"},
+		},
+		{
+			name: "folders that both sides have become one",
+			step: recipes.Step{Native: "split/dev", Package: "z-dev"},
+			tree: []string{"z/usr/include/a.h", "z-dev/usr/include/b.h"},
+			want: []string{"z-dev/usr/include/a.h", "z-dev/usr/include/b.h", "z/"},
+		},
+		{
+			name: "manpages from another package",
+			step: recipes.Step{Native: "split/manpages", Package: "z-doc", Inputs: map[string]string{"package": "z-tools"}},
+			tree: []string{"z/usr/share/man/man3/z.3", "z-tools/usr/share/man/man1/z.1"},
+			want: []string{"z-doc/usr/share/man/man1/z.1", "z-tools/", "z/usr/share/man/man3/z.3"},
+		},
+		{
+			name: "static libraries wherever they are",
+			step: recipes.Step{Native: "split/static", Package: "z-static"},
+			tree: []string{"z/usr/lib/libz.a", "z/usr/lib/sub/liby.a", "z/usr/lib/libz.so.1"},
+			want: []string{"z-static/usr/lib/libz.a", "z-static/usr/lib/sub/liby.a", "z/usr/lib/libz.so.1"},
+		},
+		{
+			name: "libraries by pattern",
+			step: recipes.Step{Native: "split/lib", Package: "libz", Inputs: map[string]string{"patterns": "z"}},
+			tree: []string{"z/usr/lib/libz.so.1", "z/usr/lib/liby.so.1"},
+			want: []string{"libz/usr/lib/libz.so.1", "z/usr/lib/liby.so.1"},
+		},
+		{
+			name: "libraries of further folders",
+			step: recipes.Step{Native: "split/lib", Package: "libz", Inputs: map[string]string{"paths": "/usr/lib/z"}},
+			tree: []string{"z/usr/lib/z/libz.so.1", "z/usr/lib/other/libz.so.1"},
+			want: []string{"libz/usr/lib/z/libz.so.1", "z/usr/lib/other/libz.so.1"},
+		},
+		{
+			name: "all documents, but for the folder of info pages",
+			step: recipes.Step{Native: "split/alldocs", Package: "z-doc"},
+			tree: []string{"z/usr/share/info/z.info", "z/usr/share/info/dir", "z/usr/share/doc/z/README", "z/usr/share/man/man1/z.1"},
+			want: []string{"z-doc/usr/share/doc/z/README", "z-doc/usr/share/info/z.info", "z-doc/usr/share/man/man1/z.1", "z/usr/share/info/dir"},
+		},
+		{
+			name: "a package that installed nothing gives nothing",
+			step: recipes.Step{Native: "split/dev", Package: "z-dev"},
+			tree: []string{"other/x"},
+			want: []string{"other/x"},
+		},
+		{
+			name:  "a package can't be split into itself",
+			step:  recipes.Step{Native: "split/dev", Package: "z"},
+			tree:  []string{"z/usr/include/z.h"},
+			fails: "to itself",
+		},
+		{
+			name:  "a package's name is no path",
+			step:  recipes.Step{Native: "split/dev", Package: "z-dev", Inputs: map[string]string{"package": "../../etc"}},
+			tree:  []string{"z/x"},
+			fails: `package "../../etc" is no name`,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			root := tree(t, test.tree...)
+			err := Do(context.Background(), Context{Work: root, Main: "z"}, test.step)
+			if test.fails != "" {
+				if err == nil || !strings.Contains(err.Error(), test.fails) {
+					t.Fatalf("got %v, want %q", err, test.fails)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, list(t, root)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A link of the work folder that leads out of it must not move anything there.
+func TestSplitStaysInTheWorkFolder(t *testing.T) {
+	outside := t.TempDir()
+	root := tree(t, "z/usr/include/z.h", "z-dev -> "+outside)
+	if err := Do(context.Background(), Context{Work: root, Main: "z"}, recipes.Step{Native: "split/dev", Package: "z-dev"}); err == nil {
+		t.Error("a package folder that leads out of the work folder was used")
+	}
+	if entries, err := os.ReadDir(outside); err != nil || len(entries) > 0 {
+		t.Errorf("outside: %v, %v", entries, err)
+	}
+}
+
+// Strip is given the ELF programs and libraries alone, each file once, also those
+// that nobody may write.
+func TestStripFindsPrograms(t *testing.T) {
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := tree(t, "z/usr/share/text", "z/usr/lib/")
+	program := OutPath + "/z/usr/lib/program"
+	if err := root.WriteFile(program, self[:4096], 0o555); err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Link(program, OutPath+"/z/usr/lib/same"); err != nil {
+		t.Fatal(err)
+	}
+	object := slices.Clone(self[:4096])
+	object[16] = 1 // ET_REL
+	foreign := slices.Clone(self[:4096])
+	foreign[18] = 8 // MIPS
+	for name, data := range map[string][]byte{"object.o": object, "foreign": foreign, "short": self[:10]} {
+		if err := root.WriteFile(OutPath+"/z/usr/lib/"+name, data, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	host, err := apk.ParseArch("host")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ran [][]string
+	c := Context{Work: root, Main: "z", Arch: host, Run: func(_ context.Context, command sandbox.Command) error {
+		ran = append(ran, command.Argv)
+		info, err := root.Stat(program)
+		if err != nil || info.Mode().Perm()&0o200 == 0 {
+			t.Errorf("strip can't write the file: %v, %v", info.Mode(), err)
+		}
+		return nil
+	}}
+	if err := Do(context.Background(), c, recipes.Step{Native: "strip", Package: "z", Inputs: map[string]string{"opts": "-g"}}); err != nil {
+		t.Fatal(err)
+	}
+	want := [][]string{{"/usr/bin/strip", "-g", "/home/build/" + program}}
+	if diff := cmp.Diff(want, ran); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if info, err := root.Stat(program); err != nil || info.Mode().Perm() != 0o555 {
+		t.Errorf("the mode was not restored: %v, %v", info.Mode(), err)
+	}
+}
+
+func TestPathsStayBelow(t *testing.T) {
+	for _, test := range []struct{ folder, path, want string }{
+		{".", "a/b", "a/b"}, {"x", "a", "x/a"}, {"x", "../a", "a"}, {".", "", "."}, {"x", "/home/build/a", "a"}, {"x", "/home/build", "."},
+		{".", "../a", ""}, {"x", "../../a", ""}, {".", "/etc", ""}, {".", "/home/building", ""}, {"x", "/home/build/../x", ""},
+	} {
+		got, err := below(test.folder, test.path)
+		if (err == nil) != (test.want != "") || got != test.want {
+			t.Errorf("below(%q, %q): got %q, %v, want %q", test.folder, test.path, got, err, test.want)
+		}
+	}
+}

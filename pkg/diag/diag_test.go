@@ -1,0 +1,48 @@
+package diag
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+)
+
+func TestProblemsReadAsTheyAreShown(t *testing.T) {
+	problems := Problems{
+		{File: "b.yaml", Line: 2, Column: 3, Text: `unknown field "sorces"`, Hint: `did you mean "sources"?`},
+		{File: "a.yaml", Line: 10, Text: "no version", Severity: Warning, Rule: "version"},
+		{File: "a.yaml", Line: 9, Text: "no name"},
+	}
+	want := `a.yaml:9: no name
+a.yaml:10: warning: no version [version]
+b.yaml:2:3: unknown field "sorces"
+  hint: did you mean "sources"?
+3 problems in 2 files`
+	if got := problems.Error(); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestErr(t *testing.T) {
+	if err := (Problems{{Text: "x", Severity: Warning}, {Text: "y", Severity: Note}}).Err(); err != nil {
+		t.Errorf("warnings stop nothing, got %v", err)
+	}
+	err := fmt.Errorf("load: %w", Problems{{Text: "x"}}.Err())
+	if found, ok := Of(err); !ok || len(found) != 1 {
+		t.Errorf("got %v, %v", found, ok)
+	}
+	if _, ok := Of(errors.New("other")); ok {
+		t.Error("an error of another kind is no problem of a file")
+	}
+}
+
+func TestNearest(t *testing.T) {
+	choices := []string{"sources", "version", "environment", "pipeline", "epoch"}
+	for _, test := range []struct{ word, want string }{
+		{"sorces", "sources"}, {"verison", "version"}, {"pipelines", "pipeline"}, {"enviroment", "environment"},
+		{"epohc", "epoch"}, {"x", ""}, {"packages", ""}, {"", ""},
+	} {
+		if got := Nearest(test.word, choices); got != test.want {
+			t.Errorf("Nearest(%q): got %q, want %q", test.word, got, test.want)
+		}
+	}
+}
