@@ -1,0 +1,159 @@
+// Package sbom writes bills of materials as SPDX 2.3 JSON: one for a package,
+// which lies inside it, and one for an image, which merges those of its packages.
+// It knows the format and purls; it knows nothing of recipes, repositories or
+// image files, and reads nothing but what it is given: the same input gives the
+// same bytes.
+//
+// The format is the SPDX specification 2.3, https://spdx.github.io/spdx-spec/v2.3/;
+// purls are https://github.com/package-url/purl-spec.
+package sbom
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// document is an SPDX document, its fields in the order in which they are written.
+type document struct {
+	ID            string         `json:"SPDXID"`
+	Version       string         `json:"spdxVersion"`
+	DataLicense   string         `json:"dataLicense"`
+	Name          string         `json:"name"`
+	Namespace     string         `json:"documentNamespace"`
+	Creation      creation       `json:"creationInfo"`
+	Describes     []string       `json:"documentDescribes,omitempty"`
+	Packages      []*element     `json:"packages"`
+	Relationships []relationship `json:"relationships"`
+	Extracted     []extracted    `json:"hasExtractedLicensingInfos,omitempty"`
+}
+
+type creation struct {
+	Created  string   `json:"created"`
+	Creators []string `json:"creators"`
+}
+
+// element is what SPDX calls a package: anything that has a name and comes from somewhere.
+type element struct {
+	ID            string      `json:"SPDXID"`
+	Name          string      `json:"name"`
+	Version       string      `json:"versionInfo,omitempty"`
+	FileName      string      `json:"packageFileName,omitempty"`
+	Supplier      string      `json:"supplier,omitempty"`
+	Originator    string      `json:"originator,omitempty"`
+	Download      string      `json:"downloadLocation"`
+	FilesAnalyzed bool        `json:"filesAnalyzed"`
+	Checksums     []Checksum  `json:"checksums,omitempty"`
+	Homepage      string      `json:"homepage,omitempty"`
+	SourceInfo    string      `json:"sourceInfo,omitempty"`
+	Concluded     string      `json:"licenseConcluded,omitempty"`
+	Declared      string      `json:"licenseDeclared,omitempty"`
+	Copyright     string      `json:"copyrightText,omitempty"`
+	Summary       string      `json:"summary,omitempty"`
+	Description   string      `json:"description,omitempty"`
+	Comment       string      `json:"comment,omitempty"`
+	Purpose       string      `json:"primaryPackagePurpose,omitempty"`
+	References    []reference `json:"externalRefs,omitempty"`
+}
+
+// Checksum is a digest by SPDX's name of its algorithm.
+type Checksum struct {
+	Algorithm string `json:"algorithm"`     // SHA1, SHA256, SHA512, ...
+	Value     string `json:"checksumValue"` // lower-case hexadecimal
+}
+
+type reference struct {
+	Category string `json:"referenceCategory"`
+	Type     string `json:"referenceType"`
+	Locator  string `json:"referenceLocator"`
+}
+
+type relationship struct {
+	From string `json:"spdxElementId"`
+	Type string `json:"relationshipType"`
+	To   string `json:"relatedSpdxElement"`
+}
+
+// extracted is the text of a licence that SPDX does not list.
+type extracted struct {
+	ID   string `json:"licenseId"`
+	Name string `json:"name,omitempty"`
+	Text string `json:"extractedText"`
+}
+
+const (
+	documentID  = "SPDXRef-DOCUMENT"
+	noAssertion = "NOASSERTION"
+)
+
+func newDocument(name, tool string, created int64) *document {
+	if tool == "" {
+		tool = "tarn"
+	}
+	return &document{
+		ID:          documentID,
+		Version:     "SPDX-2.3",
+		DataLicense: "CC0-1.0",
+		Name:        name,
+		Creation: creation{
+			Created:  time.Unix(created, 0).UTC().Format(time.RFC3339),
+			Creators: []string{"Tool: " + tool},
+		},
+	}
+}
+
+// describe adds an element that the document is about.
+func (d *document) describe(e *element) {
+	d.Describes = append(d.Describes, e.ID)
+	d.Packages = append(d.Packages, e)
+	d.relate(documentID, "DESCRIBES", e.ID)
+}
+
+func (d *document) relate(from, how, to string) {
+	d.Relationships = append(d.Relationships, relationship{from, how, to})
+}
+
+// encode writes the document. Its namespace is made of all the rest of it, so
+// that two documents have one only when they say the same.
+func (d *document) encode() ([]byte, error) {
+	d.Namespace = ""
+	bare, err := marshal(d)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(bare)
+	d.Namespace = "https://spdx.org/spdxdocs/" + escape(d.Name) + "-" + hex.EncodeToString(sum[:16])
+	return marshal(d)
+}
+
+func marshal(d *document) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(d); err != nil {
+		return nil, fmt.Errorf("write SPDX document %s: %v", d.Name, err)
+	}
+	return b.Bytes(), nil
+}
+
+// escape makes text fit an SPDX identifier: letters, digits, "." and "-".
+// Different texts stay different, except that ":" and "/" become "-".
+func escape(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case r == ':' || r == '/':
+			b.WriteByte('-')
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '.', r == '-':
+			b.WriteRune(r)
+		default:
+			fmt.Fprintf(&b, "C%d", r)
+		}
+	}
+	return b.String()
+}
