@@ -211,6 +211,7 @@ func (s *Store) GC(ctx context.Context, maxSize int64, o GCOptions) (Freed, erro
 		freed.Left += it.bytes
 	}
 	now := time.Now()
+	var stuck []error // what cannot be removed keeps nothing else from going
 	for len(items) > 0 {
 		if err := checkContext(ctx); err != nil {
 			return freed, err
@@ -219,15 +220,15 @@ func (s *Store) GC(ctx context.Context, maxSize int64, o GCOptions) (Freed, erro
 		items = items[len(batch):]
 		gone, err := s.take(batch, maxSize, now, o, &freed)
 		for _, path := range gone {
-			if rerr := RemoveAll(path); err == nil {
-				err = rerr
+			if err := RemoveAll(path); err != nil {
+				stuck = append(stuck, err)
 			}
 		}
 		if err != nil {
 			return freed, s.fault("collect garbage", err)
 		}
 	}
-	return freed, nil
+	return freed, s.fault("collect garbage", errors.Join(stuck...))
 }
 
 // take renames what has to go of batch into this process's temporary folder, and

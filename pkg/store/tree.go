@@ -192,7 +192,9 @@ func (s *Store) throwAway(id ActionID, dir string) error {
 	if !used["tree "+string(id)] {
 		to = s.temp("thrown")
 	}
-	if err := os.Rename(dir, to); err != nil {
+	if err := os.Rename(dir, to); errors.Is(err, fs.ErrNotExist) {
+		return nil // another process was faster
+	} else if err != nil {
 		return err
 	}
 	if !used["tree "+string(id)] {
