@@ -1,0 +1,382 @@
+package apk
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+)
+
+// Limits bound what is read, so that a small file cannot fill memory or disk. A
+// field that is 0 has the default that its comment tells.
+type Limits struct {
+	Signatures int64 // bytes of a signature section, expanded: 1 MiB
+	Control    int64 // bytes of a control section, expanded: 10 MiB
+	Data       int64 // bytes of a data section, expanded: 16 GiB
+	Entries    int   // entries of a data section: 1,000,000
+	Path       int   // bytes of a path or of a link's target: 4085, as apk-tools
+	Header     int   // bytes of an entry's extended header: 256 KiB
+	Index      int64 // bytes of an index, expanded: 1 GiB
+}
+
+func (l Limits) orDefault() Limits {
+	or := func(v *int64, d int64) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	orInt := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	or(&l.Signatures, 1<<20)
+	or(&l.Control, 10<<20)
+	or(&l.Data, 16<<30)
+	or(&l.Index, 1<<30)
+	orInt(&l.Entries, 1_000_000)
+	orInt(&l.Path, 4085)
+	orInt(&l.Header, 256<<10)
+	return l
+}
+
+// maxSignatureSections is how many signature sections one file may have.
+const maxSignatureSections = 16
+
+// ScriptNames are the scripts that a package may have, as they are called in its
+// control section, in their order there.
+var ScriptNames = []string{".post-deinstall", ".post-install", ".post-upgrade", ".pre-deinstall", ".pre-install", ".pre-upgrade", ".trigger"}
+
+// Package is a package file of format version 2: up to three gzip members, which are
+// its signatures, its control section and its data.
+type Package struct {
+	Info       Info
+	Scripts    map[string][]byte // by name, see ScriptNames
+	Control    map[string][]byte // the other files of the control section, e.g. .melange.yaml
+	Signatures []Signature
+	Checksum   Checksum // of the compressed control section: the package's identity
+
+	// Bytes of the compressed sections.
+	SignatureSize, ControlSize, DataSize int64
+
+	file     io.ReaderAt
+	limits   Limits
+	control  digests
+	verified bool // the data is what the control section says
+}
+
+// ReadPackage reads the signatures and the control section of a package file of size
+// bytes. The data is only looked at by VerifyData and Files, which read from r.
+// Nothing is trusted yet: see VerifySignature, or compare Checksum with an index's.
+func ReadPackage(r io.ReaderAt, size int64, l Limits) (*Package, error) {
+	p := &Package{Scripts: map[string][]byte{}, Control: map[string][]byte{}, file: r, limits: l.orDefault()}
+	for sections := 0; ; sections++ {
+		at := p.SignatureSize
+		if sections > maxSignatureSections {
+			return nil, fmt.Errorf("more than %d signature sections", maxSignatureSections)
+		}
+		content, length, err := readMember(r, at, size, max(p.limits.Control, p.limits.Signatures))
+		if err != nil {
+			if at == 0 {
+				return nil, notPackage(r, size, err)
+			}
+			return nil, fmt.Errorf("control section: %v", err)
+		}
+		if isSignatures(content) {
+			found, err := readSignatures(content, p.limits.Signatures)
+			if err != nil {
+				return nil, err
+			}
+			p.Signatures = append(p.Signatures, found...)
+			p.SignatureSize += length
+			continue
+		}
+		if err := p.readControl(content); err != nil {
+			return nil, err
+		}
+		p.ControlSize, p.DataSize = length, size-at-length
+		if p.control, err = digest(io.NewSectionReader(r, at, length)); err != nil {
+			return nil, err
+		}
+		p.Checksum = p.control.sha1
+		return p, nil
+	}
+}
+
+// notPackage says in the words of who gave the file what is wrong with its beginning.
+func notPackage(r io.ReaderAt, size int64, err error) error {
+	var magic [4]byte
+	n, _ := r.ReadAt(magic[:min(size, 4)], 0)
+	switch {
+	case size == 0:
+		return errors.New("the file is empty")
+	case bytes.HasPrefix(magic[:n], []byte("ADB")):
+		return errors.New("the file has version 3 of the package format; only version 2 is read")
+	case !bytes.HasPrefix(magic[:n], []byte{0x1f, 0x8b}):
+		return errors.New("the file is no package: it does not begin with a gzip member")
+	}
+	return fmt.Errorf("first section: %v", err)
+}
+
+// readMember expands the gzip member that begins at an offset, and gives the number of
+// compressed bytes that it fills.
+func readMember(r io.ReaderAt, at, size, limit int64) (content []byte, length int64, err error) {
+	// A member may be longer than what it expands to, but not by much.
+	counted := &countingReader{r: io.NewSectionReader(r, at, min(size-at, limit+limit/8+1<<16))}
+	buffered := bufio.NewReader(counted)
+	z, err := gzip.NewReader(buffered)
+	if err != nil {
+		return nil, 0, readable(err)
+	}
+	z.Multistream(false)
+	content, err = io.ReadAll(io.LimitReader(z, limit+1))
+	if err != nil {
+		return nil, 0, readable(err)
+	}
+	if int64(len(content)) > limit {
+		return nil, 0, fmt.Errorf("it expands to more than %d bytes", limit)
+	}
+	return content, counted.n - int64(buffered.Buffered()), nil
+}
+
+// readable gives the end of a file too early a name.
+func readable(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return errors.New("unexpected end")
+	}
+	return err
+}
+
+type countingReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func digest(r io.Reader) (d digests, err error) {
+	one, two := sha1.New(), sha256.New()
+	if _, err := io.Copy(io.MultiWriter(one, two), r); err != nil {
+		return d, err
+	}
+	one.Sum(d.sha1[:0])
+	two.Sum(d.sha256[:0])
+	return d, nil
+}
+
+// isSignatures says whether a section begins with a signature.
+func isSignatures(section []byte) bool { return bytes.HasPrefix(section, []byte(signaturePrefix)) }
+
+func readSignatures(section []byte, limit int64) ([]Signature, error) {
+	if int64(len(section)) > limit {
+		return nil, fmt.Errorf("signature section: it expands to more than %d bytes", limit)
+	}
+	var all []Signature
+	err := readSmallTar(section, func(name string, content []byte) error {
+		if !strings.HasPrefix(name, signaturePrefix) {
+			return fmt.Errorf("%q is no signature", shorten(name))
+		}
+		s, err := signatureOf(name, content)
+		all = append(all, s)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("signature section: %v", err)
+	}
+	return all, nil
+}
+
+// readSmallTar gives the files of a section that lies in memory. There may be only
+// regular files, each once, and nothing but zeros behind them.
+func readSmallTar(section []byte, visit func(name string, content []byte) error) error {
+	rest := bytes.NewReader(section)
+	t := tar.NewReader(rest)
+	seen := map[string]bool{}
+	for {
+		h, err := t.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return readable(err)
+		}
+		if err := checkHeader(h); err != nil {
+			return err
+		}
+		switch {
+		case h.Typeflag != tar.TypeReg:
+			return fmt.Errorf("%q is a %s, expected a file", shorten(h.Name), typeName(h.Typeflag))
+		case seen[h.Name]:
+			return fmt.Errorf("%q stands there twice", shorten(h.Name))
+		}
+		seen[h.Name] = true
+		if h.Size > int64(rest.Len()) {
+			return fmt.Errorf("%q: unexpected end", shorten(h.Name))
+		}
+		// The reader of a tar reads headers only: the content begins where it stands.
+		at := len(section) - rest.Len()
+		content := section[at : at+int(h.Size) : at+int(h.Size)]
+		if err := visit(h.Name, content); err != nil {
+			return err
+		}
+	}
+	return onlyZeros(rest)
+}
+
+// checkHeader refuses what tar readers do not agree on: apk-tools takes the size and
+// the path from one header, others from another.
+func checkHeader(h *tar.Header) error {
+	name := shorten(h.Name)
+	if _, found := h.PAXRecords["size"]; found {
+		return fmt.Errorf("%q: a size in an extended header", name)
+	}
+	if path, found := h.PAXRecords["path"]; found && path != h.Name {
+		return fmt.Errorf("%q: its other name is %q", name, shorten(path))
+	}
+	if link, found := h.PAXRecords["linkpath"]; found && link != h.Linkname {
+		return fmt.Errorf("%q: its target is %q and %q", name, shorten(h.Linkname), shorten(link))
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return fmt.Errorf("%q: a sparse file, which packages cannot hold", name)
+		}
+	}
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		return errors.New("a global extended header, which packages cannot hold")
+	}
+	return nil
+}
+
+func typeName(flag byte) string {
+	switch flag {
+	case tar.TypeReg:
+		return "file"
+	case tar.TypeLink:
+		return "hard link"
+	case tar.TypeSymlink:
+		return "symbolic link"
+	case tar.TypeChar:
+		return "character device"
+	case tar.TypeBlock:
+		return "block device"
+	case tar.TypeDir:
+		return "folder"
+	case tar.TypeFifo:
+		return "named pipe"
+	case tar.TypeGNUSparse:
+		return "sparse file"
+	}
+	return fmt.Sprintf("entry of type %q", flag)
+}
+
+// onlyZeros reads to the end, where nothing but padding may stand.
+func onlyZeros(r io.Reader) error {
+	var buf [4096]byte
+	for {
+		n, err := r.Read(buf[:])
+		for _, b := range buf[:n] {
+			if b != 0 {
+				return errors.New("something stands behind the end of the archive")
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return readable(err)
+		}
+	}
+}
+
+func (p *Package) readControl(section []byte) error {
+	if int64(len(section)) > p.limits.Control {
+		return fmt.Errorf("control section: it expands to more than %d bytes", p.limits.Control)
+	}
+	found := false
+	err := readSmallTar(section, func(name string, content []byte) (err error) {
+		switch {
+		case name == InfoName:
+			found = true
+			if p.Info, err = parseInfo(string(content)); err != nil {
+				return fmt.Errorf("%s: %v", InfoName, err)
+			}
+		case strings.HasPrefix(name, signaturePrefix):
+			return fmt.Errorf("%q is a signature within the section", shorten(name))
+		case !isControlName(name):
+			return fmt.Errorf("%q is no name of a control file", shorten(name))
+		case isScript(name):
+			p.Scripts[name] = content
+		default:
+			p.Control[name] = content
+		}
+		return nil
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("no %s", InfoName)
+	}
+	if err != nil {
+		return fmt.Errorf("control section: %v", err)
+	}
+	return nil
+}
+
+// isControlName says that name begins with a dot and is one element of a path.
+func isControlName(name string) bool {
+	return len(name) > 1 && name[0] == '.' && name != ".." && len(name) <= 255 && !strings.ContainsAny(name, "/\n\r\x00")
+}
+
+func isScript(name string) bool {
+	for _, s := range ScriptNames {
+		if s == name {
+			return true
+		}
+	}
+	return false
+}
+
+// VerifySignature checks that a trusted key signed the control section, which names
+// the data by its hash, and gives the name of that key. What does not hold is a
+// *TrustError.
+func (p *Package) VerifySignature(keys KeySet) (keyName string, err error) {
+	return verify("signature of "+p.Info.FullName(), p.Signatures, p.control, keys)
+}
+
+// data is the compressed data section.
+func (p *Package) data() *io.SectionReader {
+	return io.NewSectionReader(p.file, p.SignatureSize+p.ControlSize, p.DataSize)
+}
+
+// VerifyData checks that the compressed data section is the one that the control
+// section names by its SHA-256. What does not hold is a *TrustError.
+func (p *Package) VerifyData() error {
+	what := "data of " + p.Info.FullName()
+	want, err := hex.DecodeString(p.Info.DataHash)
+	if err != nil || len(want) != sha256.Size {
+		return &TrustError{what, fmt.Sprintf("the package names no SHA-256 of it, but %q", shorten(p.Info.DataHash))}
+	}
+	h := sha256.New()
+	n, err := io.Copy(h, p.data())
+	if err != nil {
+		return err
+	}
+	if n != p.DataSize {
+		return &TrustError{what, fmt.Sprintf("expected %d bytes, found %d", p.DataSize, n)}
+	}
+	if got := h.Sum(nil); !bytes.Equal(got, want) {
+		return &TrustError{what, fmt.Sprintf("expected sha256 %x, found %x", want, got)}
+	}
+	p.verified = true
+	return nil
+}

@@ -1,0 +1,263 @@
+// Package sign keeps RSA keys: it makes, reads and writes them, makes signatures with
+// private ones and collects public ones that are trusted. It knows key files and the
+// interfaces of package apk, and nothing of what is signed.
+package sign
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+)
+
+const (
+	// DefaultBits is the length of a new key.
+	DefaultBits = 4096
+	// minBits is the length below which a key is refused.
+	minBits = 2048
+	// maxBits is the length above which a key only costs time.
+	maxBits = 16384
+)
+
+// The ends of the names of key files. Tools for packages look for them.
+const (
+	privateSuffix = ".rsa"
+	publicSuffix  = ".rsa.pub"
+)
+
+// maxKeyFile is how long a key file may be, in bytes.
+const maxKeyFile = 64 << 10
+
+// Key is a private key. It never shows itself when it is printed.
+type Key struct {
+	name    string // of the private key's file, e.g. tarn.rsa
+	private *rsa.PrivateKey
+}
+
+// Generate makes a key. name is the name of its file, which ends in .rsa; bits 0 is
+// DefaultBits.
+func Generate(name string, bits int) (*Key, error) {
+	if err := checkName(name, privateSuffix); err != nil {
+		return nil, err
+	}
+	if bits == 0 {
+		bits = DefaultBits
+	}
+	if bits < minBits || bits > maxBits {
+		return nil, fmt.Errorf("key %q: %d bits are out of range: at least %d, at most %d", name, bits, minBits, maxBits)
+	}
+	private, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		return nil, err
+	}
+	return &Key{name, private}, nil
+}
+
+// Load reads a private key from a PEM file in the form of PKCS#1 or PKCS#8. The key
+// is called as its file is; the file's name ends in .rsa.
+func Load(path string) (*Key, error) {
+	name := filepath.Base(path)
+	if err := checkName(name, privateSuffix); err != nil {
+		return nil, err
+	}
+	data, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	private, err := parsePrivate(data)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %v", path, err)
+	}
+	return &Key{name, private}, nil
+}
+
+func parsePrivate(data []byte) (*rsa.PrivateKey, error) {
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, errors.New("expected a private key in PEM, found none")
+	}
+	var parsed any
+	var err error
+	switch block.Type {
+	case "RSA PRIVATE KEY":
+		if block.Headers["DEK-Info"] != "" {
+			return nil, errors.New("it is encrypted\n  hint: openssl rsa -in KEY -out KEY.plain")
+		}
+		parsed, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case "PRIVATE KEY":
+		parsed, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	case "ENCRYPTED PRIVATE KEY":
+		return nil, errors.New("it is encrypted\n  hint: openssl rsa -in KEY -out KEY.plain")
+	case "PUBLIC KEY":
+		return nil, errors.New("it is a public key, expected a private one")
+	default:
+		return nil, fmt.Errorf("it is a %q, expected an RSA private key", block.Type)
+	}
+	if err != nil {
+		// The parser's words may quote the key.
+		return nil, fmt.Errorf("malformed %s", strings.ToLower(block.Type))
+	}
+	private, ok := parsed.(*rsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("it is no RSA key, and packages are signed with RSA only")
+	}
+	if err := checkBits(private.N.BitLen()); err != nil {
+		return nil, err
+	}
+	return private, nil
+}
+
+// KeyName is the file name of the public key, e.g. tarn.rsa.pub.
+func (k *Key) KeyName() string { return k.name + ".pub" }
+
+// Sign gives the RSASSA-PKCS1-v1_5 signature of a SHA-256 digest. The same digest
+// gives the same signature.
+func (k *Key) Sign(digest []byte) ([]byte, error) {
+	return rsa.SignPKCS1v15(nil, k.private, crypto.SHA256, digest)
+}
+
+// Public is the public half.
+func (k *Key) Public() Public { return Public{k.KeyName(), &k.private.PublicKey} }
+
+// String is the key's name.
+func (k *Key) String() string { return k.name }
+
+// GoString is the key's name.
+func (k *Key) GoString() string { return "sign.Key(" + k.name + ")" }
+
+// WriteFiles writes NAME.rsa with mode 0600 (PKCS#1) and NAME.rsa.pub with mode 0644
+// into a folder. Neither is overwritten: that would orphan what the old key signed.
+func (k *Key) WriteFiles(dir string) error {
+	private := filepath.Join(dir, k.name)
+	public := filepath.Join(dir, k.KeyName())
+	for _, path := range []string{private, public} {
+		if _, err := os.Lstat(path); err == nil {
+			return fmt.Errorf("write key: %s is there already", path)
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	text, err := k.Public().MarshalPEM()
+	if err != nil {
+		return err
+	}
+	secret := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(k.private)})
+	// The public half first: a private key whose other half nobody has is of no use.
+	if err := create(public, text, 0o644); err != nil {
+		return err
+	}
+	if err := create(private, secret, 0o600); err != nil {
+		_ = os.Remove(public)
+		return err
+	}
+	return nil
+}
+
+// create makes a file that is not there yet, whole or not at all.
+func create(path string, data []byte, mode os.FileMode) error {
+	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(mode), renameio.IgnoreUmask())
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	// A link fails where a rename would overwrite what another process wrote meanwhile.
+	return os.Link(f.Name(), path)
+}
+
+// Public is a public key with the name of its file.
+type Public struct {
+	Name string // e.g. tarn.rsa.pub
+	Key  *rsa.PublicKey
+}
+
+// MarshalPEM is the key as in its file: PKIX in PEM.
+func (p Public) MarshalPEM() ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(p.Key)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", p.Name, err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
+}
+
+// ParsePublic reads the content of a public key's file; name is the file's name.
+func ParsePublic(name string, data []byte) (Public, error) {
+	if err := checkName(name, publicSuffix); err != nil {
+		return Public{}, err
+	}
+	key, err := parsePublic(data)
+	if err != nil {
+		return Public{}, fmt.Errorf("key %s: %v", name, err)
+	}
+	return Public{name, key}, nil
+}
+
+func parsePublic(data []byte) (*rsa.PublicKey, error) {
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, errors.New("expected a public key in PEM, found none")
+	}
+	var parsed any
+	var err error
+	switch block.Type {
+	case "PUBLIC KEY":
+		parsed, err = x509.ParsePKIXPublicKey(block.Bytes)
+	case "RSA PUBLIC KEY":
+		parsed, err = x509.ParsePKCS1PublicKey(block.Bytes)
+	default:
+		if strings.Contains(block.Type, "PRIVATE") {
+			return nil, errors.New("it is a private key, expected a public one")
+		}
+		return nil, fmt.Errorf("it is a %q, expected a public key", block.Type)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("malformed public key: %v", err)
+	}
+	key, ok := parsed.(*rsa.PublicKey)
+	if !ok {
+		return nil, errors.New("it is no RSA key, and packages are signed with RSA only")
+	}
+	return key, checkBits(key.N.BitLen())
+}
+
+func checkBits(bits int) error {
+	if bits < minBits {
+		return fmt.Errorf("%d bits are too few: at least %d", bits, minBits)
+	}
+	if bits > maxBits {
+		return fmt.Errorf("%d bits are too many: at most %d", bits, maxBits)
+	}
+	return nil
+}
+
+func checkName(name, suffix string) error {
+	if !strings.HasSuffix(name, suffix) || name == suffix || strings.ContainsAny(name, "/\n\x00") {
+		return fmt.Errorf("key %q: expected a file name that ends in %s", name, suffix)
+	}
+	return nil
+}
+
+// readFile reads a small file.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxKeyFile {
+		return nil, fmt.Errorf("key %s: expected a file of at most %d bytes", path, maxKeyFile)
+	}
+	return os.ReadFile(path)
+}
