@@ -370,8 +370,10 @@ func (t *Tree) Link(old, p string) error {
 	if there, found := t.Lstat(p); found && there.Inode == n.Inode {
 		return nil
 	}
-	n.shared = true
-	if err := t.put(p, n.Inode); err != nil {
+	// Both stand where edits stand: a hard link does not reach from one layer into another.
+	inode := t.edit(n)
+	inode.shared = true
+	if err := t.put(p, inode); err != nil {
 		return fmt.Errorf("link %w", err)
 	}
 	return nil

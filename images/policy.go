@@ -1,0 +1,177 @@
+package images
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/tarn-build/tarn/pkg/rootfs"
+	"github.com/tarn-build/tarn/repo"
+)
+
+// Reason is one thing for which an image is refused.
+type Reason struct {
+	Rule    string `json:"rule"`              // seed, shell, package-manager, setuid, capability
+	Path    string `json:"path,omitempty"`    // absolute in the image; empty for a package as a whole
+	Package string `json:"package,omitempty"` // name and version of who brought it; empty where the image file did
+	Text    string `json:"text"`              // e.g. "a shell (busybox)"
+}
+
+func (r Reason) String() string {
+	by := "the image file makes it"
+	if r.Package != "" {
+		by = r.Package + " brings it"
+	}
+	if r.Path == "" {
+		return fmt.Sprintf("%s: %s", r.Package, r.Text)
+	}
+	return fmt.Sprintf("%s: %s: %s", r.Path, r.Text, by)
+}
+
+// Refusal says that a policy refuses the image. All reasons are in it.
+type Refusal struct {
+	Image   string   `json:"image"` // the image file
+	Reasons []Reason `json:"reasons"`
+}
+
+func (r *Refusal) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: the image is refused", r.Image)
+	seed, distroless := false, false
+	for _, reason := range r.Reasons {
+		b.WriteString("\n  " + reason.String())
+		seed = seed || reason.Rule == ruleSeed
+		distroless = distroless || reason.Rule != ruleSeed
+	}
+	if seed {
+		b.WriteString("\n  hint: packages of a seed build other packages and are never in an image: tarn image build needs packages built from source")
+	}
+	if distroless {
+		b.WriteString("\n  hint: leave the package out, or write distroless: false where the image is meant to have it")
+	}
+	return b.String()
+}
+
+const (
+	ruleSeed       = "seed"
+	ruleShell      = "shell"
+	ruleManager    = "package-manager"
+	ruleSetuid     = "setuid"
+	ruleCapability = "capability"
+)
+
+// refuseSeeds refuses packages that the first compiler came from.
+func refuseSeeds(packages []Package) []Reason {
+	var reasons []Reason
+	for _, p := range packages {
+		if p.Entry.Origin == repo.SeedOrigin {
+			reasons = append(reasons, Reason{Rule: ruleSeed, Package: p.Entry.FullName(), Text: "it is a package of the seed"})
+		}
+	}
+	return reasons
+}
+
+// shells are programs that give whoever reaches them a command line.
+var shells = []string{"sh", "ash", "bash", "rbash", "dash", "hush", "lash", "msh", "zsh", "ksh", "ksh93", "mksh", "lksh", "oksh", "pdksh", "csh", "tcsh", "fish", "yash", "posh", "rc", "es", "elvish", "nu", "xonsh", "pwsh", "busybox", "toybox", "sash", "osh", "ysh", "oil"}
+
+// managers are programs that install further software.
+var managers = []string{
+	"apk", "apk.static", "apt", "apt-get", "aptitude", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "yum", "dnf", "dnf5", "microdnf", "tdnf", "zypper", "pacman", "xbps-install", "opkg", "emerge", "nix", "nix-env", "guix", "brew", "snap", "flatpak",
+	"pip", "pip3", "pipx", "uv", "poetry", "conda", "mamba", "npm", "npx", "yarn", "pnpm", "corepack", "gem", "bundle", "bundler", "cargo", "composer", "cpan", "cpanm", "luarocks", "cabal", "stack", "opam",
+}
+
+// pythonModules are package managers that are run as modules, without a program of their own.
+var pythonModules = []string{"pip", "uv", "conda"}
+
+// checkDistroless finds what a distroless image must not have: a shell or a package
+// manager, by name, by where a link leads, or by the marks that a program of
+// another name bears inside; and files that give rights to whoever runs them.
+func checkDistroless(t *rootfs.Tree, marks map[string]string, fullNames map[string]string) []Reason {
+	var reasons []Reason
+	add := func(n *rootfs.Node, rule, text string) {
+		reasons = append(reasons, Reason{Rule: rule, Path: "/" + n.Path, Package: fullNames[n.Owner], Text: text})
+	}
+	listed := listedShells(t)
+	for n := range t.All() {
+		base := path.Base(n.Path)
+		if n.Mode.IsDir() {
+			// site-packages/pip, dist-packages/pip
+			if slices.Contains(pythonModules, base) && strings.HasSuffix(path.Dir(n.Path), "-packages") {
+				add(n, ruleManager, fmt.Sprintf("a package manager (%s)", base))
+			}
+			continue
+		}
+		if n.Mode.IsRegular() {
+			if n.Mode&(fs.ModeSetuid|fs.ModeSetgid) != 0 {
+				add(n, ruleSetuid, fmt.Sprintf("a setuid or setgid file (mode %04o)", rootfs.UnixMode(n.Mode)))
+			}
+			if _, found := n.Xattrs["security.capability"]; found {
+				add(n, ruleCapability, "a file with capabilities")
+			}
+		}
+		if !runnable(t, n) {
+			continue
+		}
+		// python3.12 and pip3.12 are python and pip
+		name := strings.TrimRight(base, "0123456789.")
+		switch {
+		case slices.Contains(shells, base):
+			add(n, ruleShell, fmt.Sprintf("a shell (%s)", base))
+		case slices.Contains(managers, base), name != "" && name != base && slices.Contains(managers, name):
+			add(n, ruleManager, fmt.Sprintf("a package manager (%s)", cmp.Or(name, base)))
+		case listed[n.Path]:
+			add(n, ruleShell, "a shell (it stands in /etc/shells)")
+		case n.Mode.IsRegular() && marks[n.Sum] != "":
+			what, kind := ruleShell, "a shell"
+			if slices.Contains(managers, marks[n.Sum]) {
+				what, kind = ruleManager, "a package manager"
+			}
+			add(n, what, fmt.Sprintf("%s (%s, by its content)", kind, marks[n.Sum]))
+		case n.Mode.Type() == fs.ModeSymlink:
+			if to, found := t.Stat(n.Path); found && (slices.Contains(shells, path.Base(to.Path)) || marks[to.Sum] != "" && to.Mode.IsRegular()) {
+				add(n, ruleShell, fmt.Sprintf("a link to a shell (/%s)", to.Path))
+			}
+		}
+	}
+	return reasons
+}
+
+// runnable reports whether a path can be run: an executable file, a link to one,
+// or a link that leads nowhere in a folder of programs, for what it leads to may
+// be mounted.
+func runnable(t *rootfs.Tree, n *rootfs.Node) bool {
+	if n.Mode.IsRegular() {
+		return n.Mode&0o111 != 0
+	}
+	if n.Mode.Type() != fs.ModeSymlink {
+		return false
+	}
+	to, found := t.Stat(n.Path)
+	if !found {
+		dir := path.Base(path.Dir(n.Path))
+		return dir == "bin" || dir == "sbin"
+	}
+	return to.Mode.IsRegular() && to.Mode&0o111 != 0
+}
+
+// listedShells are the paths of the tree that /etc/shells names.
+func listedShells(t *rootfs.Tree) map[string]bool {
+	listed := map[string]bool{}
+	data, err := t.ReadFile("etc/shells")
+	if err != nil {
+		return listed
+	}
+	for line := range strings.Lines(string(data)) {
+		line, _, _ = strings.Cut(line, "#")
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		if n, found := t.Lstat(line); found {
+			listed[n.Path] = true
+		}
+	}
+	return listed
+}
