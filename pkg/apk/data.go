@@ -226,12 +226,7 @@ func fileOf(h *tar.Header, l Limits) (*File, error) {
 	if length > l.Header {
 		return nil, fmt.Errorf("/%s: its extended header has more than %d bytes", shorten(h.Name), l.Header)
 	}
-	f.Mode = fs.FileMode(h.Mode & 0o777)
-	for bit, mode := range map[int64]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
-		if h.Mode&bit != 0 {
-			f.Mode |= mode
-		}
-	}
+	f.Mode = goMode(h.Mode)
 	f.ModTime = h.ModTime.Truncate(time.Second)
 	if text, found := h.PAXRecords[checksumKey]; found && f.Type != TypeHardlink {
 		sum, err := ParseChecksum(text)

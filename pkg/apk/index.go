@@ -358,7 +358,7 @@ func WriteIndex(w io.Writer, x *Index, keys ...Signer) error {
 		if i > 0 && e.Name == entries[i-1].Name && e.Version == entries[i-1].Version {
 			return fmt.Errorf("write index: %s stands in it twice", e.FullName())
 		}
-		if err := e.Check(); err != nil {
+		if err := e.checkText(); err != nil {
 			return fmt.Errorf("write index: %s: %v", e.FullName(), err)
 		}
 		text = append(appendEntry(text, e), '\n')

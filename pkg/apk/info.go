@@ -230,9 +230,9 @@ func (i *Info) WriteTo(w io.Writer) (int64, error) {
 }
 
 // Check says what makes a package that tells this of itself one that is not to be
-// written: a name or a version that is none, a value that fills more than a line.
+// written: a name or a version that is none, a value that would not read back.
 func (i *Info) Check() error {
-	if err := checkName(i.Name); err != nil {
+	if err := i.checkText(); err != nil {
 		return err
 	}
 	if i.Name[0] == '.' {
@@ -244,27 +244,53 @@ func (i *Info) Check() error {
 	if i.Arch == "" {
 		return errors.New("no architecture")
 	}
-	if i.Size < 0 || i.BuildDate < 0 {
-		return errors.New("a negative size or build date")
+	if i.BuildDate < 0 {
+		return errors.New("a negative build date")
 	}
-	texts := append([]string{string(i.Arch), i.Origin, i.Description, i.URL, i.Commit, i.Maintainer, i.Packager, i.DataHash}, i.Licenses...)
-	for _, s := range texts {
-		if err := checkLine(s); err != nil {
-			return err
+	for _, s := range i.texts() {
+		if s != strings.TrimSpace(s) {
+			return fmt.Errorf("%q begins or ends with a space", shorten(s))
 		}
 	}
 	for _, all := range [][]Dependency{i.Depends, i.Provides, i.Replaces, i.InstallIf} {
 		for _, d := range all {
-			if read, err := ParseDependency(d.String()); err != nil {
+			if _, err := ParseDependency(d.String()); err != nil {
 				return err
-			} else if read != d {
-				return fmt.Errorf("dependency %q reads back as another", d)
 			}
 		}
 	}
 	for _, d := range i.Provides {
 		if d.Conflict || d.Op != Any && d.Op != Equal {
 			return fmt.Errorf("provides %q: only \"name\" and \"name=version\" can be provided", d)
+		}
+	}
+	return nil
+}
+
+// checkText refuses what would not read back from a line of .PKGINFO, of an index or
+// of the database of what is installed. It is all that is asked of others' packages.
+func (i *Info) checkText() error {
+	if err := checkName(i.Name); err != nil {
+		return err
+	}
+	if err := checkVersionText(i.Version); err != nil {
+		return err
+	}
+	if i.Size < 0 {
+		return errors.New("a negative size")
+	}
+	for _, s := range i.texts() {
+		if strings.ContainsAny(s, "\n\r\x00") {
+			return fmt.Errorf("%q has a line break or a zero byte", shorten(s))
+		}
+	}
+	for _, all := range [][]Dependency{i.Depends, i.Provides, i.Replaces, i.InstallIf} {
+		for _, d := range all {
+			if read, err := splitDependency(d.String()); err != nil {
+				return err
+			} else if read != d {
+				return fmt.Errorf("dependency %q reads back as another", d)
+			}
 		}
 	}
 	for _, t := range i.Triggers {
@@ -275,15 +301,9 @@ func (i *Info) Check() error {
 	return nil
 }
 
-// checkLine refuses values that would not read back from their line.
-func checkLine(s string) error {
-	if strings.ContainsAny(s, "\n\r\x00") {
-		return fmt.Errorf("%q has a line break or a zero byte", shorten(s))
-	}
-	if s != strings.TrimSpace(s) {
-		return fmt.Errorf("%q begins or ends with a space", shorten(s))
-	}
-	return nil
+// texts are the values that may be any text.
+func (i *Info) texts() []string {
+	return append([]string{string(i.Arch), i.Origin, i.Description, i.URL, i.Commit, i.Maintainer, i.Packager, i.DataHash}, i.Licenses...)
 }
 
 // License is all licences as one SPDX expression.

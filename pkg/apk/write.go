@@ -296,7 +296,7 @@ func writeFile(t *tar.Writer, c *Content) error {
 
 func header(f *File) *tar.Header {
 	h := &tar.Header{
-		Format: tar.FormatPAX, Name: f.Path, Linkname: f.Link, Mode: int64(f.Mode.Perm()),
+		Format: tar.FormatPAX, Name: f.Path, Linkname: f.Link, Mode: unixMode(f.Mode),
 		Uid: f.UID, Gid: f.GID, Uname: f.User, Gname: f.Group,
 		ModTime: time.Unix(unixTime(f.ModTime), 0), PAXRecords: map[string]string{},
 	}
@@ -305,11 +305,6 @@ func header(f *File) *tar.Header {
 	}
 	if f.GID == 0 && f.Group == "" {
 		h.Gname = "root"
-	}
-	for mode, bit := range map[fs.FileMode]int64{fs.ModeSetuid: 0o4000, fs.ModeSetgid: 0o2000, fs.ModeSticky: 0o1000} {
-		if f.Mode&mode != 0 {
-			h.Mode |= bit
-		}
 	}
 	switch f.Type {
 	case TypeFile:
