@@ -56,6 +56,11 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 	if s.Contents.BaseImage != nil {
 		return nil, problems(s.Contents.Here.Key("baseimage").Problem("", "composing on top of a base image is not supported"))
 	}
+	for _, p := range packages {
+		if arch := p.Entry.Arch; arch != o.Arch && arch != "noarch" && arch != "" {
+			return nil, fmt.Errorf("%s is for %s, the image is for %s", p.Entry.FullName(), arch, o.Arch)
+		}
+	}
 	id := imageID(s, packages, o)
 	if image, err := recall(o.Store, id); err != nil || image != nil {
 		return image, err

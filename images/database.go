@@ -1,162 +1,68 @@
 package images
 
 import (
-	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
-	"path"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/tarn-build/tarn/pkg/apk"
-	"github.com/tarn-build/tarn/pkg/rootfs"
 	"github.com/tarn-build/tarn/pkg/sbom"
 )
 
 // installed writes the three files of apk's database that tell of packages: what is
-// installed (the format is that of apk-tools' src/database.c), the scripts, which
-// apk runs when it removes or upgrades a package, and the folders that triggers watch.
+// installed, the scripts, which apk runs when it removes or upgrades a package, and
+// the folders that triggers watch.
 func (c *composer) installed() (database, scripts, triggers []byte, err error) {
-	var db, trigger bytes.Buffer
-	var archive bytes.Buffer
-	w := tar.NewWriter(&archive)
-	for _, p := range c.packages {
-		c.record(&db, p)
-		for _, s := range p.Scripts {
-			h := &tar.Header{
-				Typeflag: tar.TypeReg, Name: fmt.Sprintf("%s.%s%s", p.Info.FullName(), p.Checksum, s.Name), Mode: 0o755, Size: int64(len(s.Content)),
-				Uname: "root", Gname: "root", ModTime: time.Unix(c.tree.Epoch, 0),
-			}
-			if err := w.WriteHeader(h); err != nil {
-				return nil, nil, nil, err
-			}
-			if _, err := w.Write(s.Content); err != nil {
-				return nil, nil, nil, err
-			}
-		}
-		if len(p.Info.Triggers) > 0 {
-			fmt.Fprintf(&trigger, "%s %s\n", p.Checksum, strings.Join(p.Info.Triggers, " "))
+	all := make([]*apk.Installed, len(c.packages))
+	for i, p := range c.packages {
+		all[i] = c.record(p)
+	}
+	var files [3]bytes.Buffer
+	for i, write := range []func(io.Writer, []*apk.Installed) error{apk.WriteInstalled, apk.WriteScripts, apk.WriteTriggers} {
+		if err := write(&files[i], all); err != nil {
+			return nil, nil, nil, err
 		}
 	}
-	if err := w.Close(); err != nil {
-		return nil, nil, nil, err
-	}
-	return db.Bytes(), archive.Bytes(), trigger.Bytes(), nil
+	return files[0].Bytes(), files[1].Bytes(), files[2].Bytes(), nil
 }
 
-// record writes what apk knows of one installed package, and the files that are its own.
-func (c *composer) record(b *bytes.Buffer, p *scanned) {
-	field := func(key byte, value string) {
-		if value != "" {
-			fmt.Fprintf(b, "%c:%s\n", key, strings.ReplaceAll(value, "\n", " "))
-		}
-	}
-	number := func(key byte, value int64) {
-		if value != 0 {
-			fmt.Fprintf(b, "%c:%d\n", key, value)
-		}
-	}
-	list := func(key byte, dependencies []apk.Dependency) {
-		words := make([]string, len(dependencies))
-		for i, d := range dependencies {
-			words[i] = d.String()
-		}
-		field(key, strings.Join(words, " "))
-	}
-	i := p.Info
-	field('C', p.Checksum.String())
-	field('P', i.Name)
-	field('V', string(i.Version))
-	field('A', string(i.Arch))
-	number('S', max(p.fileSize, 1))
-	number('I', max(i.Size, 1))
-	field('T', i.Description)
-	field('U', i.URL)
-	field('L', strings.Join(i.Licenses, " AND "))
-	field('o', i.Origin)
-	field('m', i.Maintainer)
-	number('t', i.BuildDate)
-	field('c', i.Commit)
-	number('k', i.ProviderPriority)
-	list('D', i.Depends)
-	list('p', i.Provides)
-	list('i', i.InstallIf)
-	list('r', i.Replaces)
-	number('q', i.ReplacesPriority)
-	c.files(b, p)
-	b.WriteByte('\n')
-}
-
-// files writes the folders of a package and, in each, the files that the tree has from it.
-func (c *composer) files(b *bytes.Buffer, p *scanned) {
-	type folder struct {
-		entry *rootfs.Entry
-		files []int
-	}
-	folders := map[string]*folder{}
-	at := func(dir string) *folder {
-		if folders[dir] == nil {
-			folders[dir] = &folder{}
-		}
-		return folders[dir]
+// record is what apk knows of one installed package: a file that another package
+// took over is not the package's any more.
+func (c *composer) record(p *scanned) *apk.Installed {
+	// The size of the file without its signatures: who signed it must not matter.
+	record := &apk.Installed{Entry: apk.Entry{Info: *p.Info, Checksum: p.Checksum, FileSize: p.fileSize}, Scripts: map[string][]byte{}}
+	for _, s := range p.Scripts {
+		record.Scripts[s.Name] = s.Content
 	}
 	lost := map[string]bool{}
 	for _, d := range c.tree.Deviations(&p.Package) {
 		lost[d.Path] = d.Lost
 	}
+	at := map[string]int{}
 	for i := range p.Entries {
 		e := &p.Entries[i]
-		dir := path.Dir(e.Path)
-		if dir == "." {
-			dir = ""
+		at[e.Path] = i
+		if lost[e.Path] {
+			continue
 		}
+		from := i
+		if e.Hardlink != "" {
+			from = at[e.Hardlink] // apk knows a hard link as the file that it is
+		}
+		inode := &p.Entries[from].Inode
+		f := apk.File{Path: e.Path, Mode: inode.Mode &^ fs.ModeType, UID: inode.UID, GID: inode.GID, Xattrs: inode.Xattrs, SHA1: p.sums[from]}
 		switch {
-		case e.Mode.IsDir():
-			at(e.Path).entry = e
-		case !lost[e.Path]:
-			f := at(dir)
-			f.files = append(f.files, i)
+		case inode.Mode.IsDir():
+			f.Type = apk.TypeDir
+		case inode.Mode.Type() == fs.ModeSymlink:
+			f.Type = apk.TypeSymlink
 		}
+		record.Files = append(record.Files, f)
 	}
-	var dirs []string
-	for dir := range folders {
-		dirs = append(dirs, dir)
-	}
-	slices.Sort(dirs)
-	for _, dir := range dirs {
-		f := folders[dir]
-		fmt.Fprintf(b, "F:%s\n", dir)
-		if e := f.entry; e != nil && (e.UID != 0 || e.GID != 0 || e.Mode != fs.ModeDir|0o755) {
-			fmt.Fprintf(b, "M:%d:%d:%o\n", e.UID, e.GID, rootfs.UnixMode(e.Mode))
-		}
-		slices.SortFunc(f.files, func(x, y int) int { return strings.Compare(p.Entries[x].Path, p.Entries[y].Path) })
-		for _, i := range f.files {
-			e, sum := &p.Entries[i], p.sums[i]
-			if e.Hardlink != "" {
-				// apk knows a hard link as the file that it is.
-				for j := range p.Entries[:i] {
-					if p.Entries[j].Path == e.Hardlink {
-						e, sum = &p.Entries[j], p.sums[j]
-						break
-					}
-				}
-			}
-			fmt.Fprintf(b, "R:%s\n", path.Base(p.Entries[i].Path))
-			usual := fs.FileMode(0o644)
-			if e.Mode.Type() == fs.ModeSymlink {
-				usual = fs.ModeSymlink | 0o777
-			}
-			if e.UID != 0 || e.GID != 0 || e.Mode != usual {
-				fmt.Fprintf(b, "a:%d:%d:%o\n", e.UID, e.GID, rootfs.UnixMode(e.Mode))
-			}
-			if sum != "" {
-				fmt.Fprintf(b, "Z:%s\n", sum)
-			}
-		}
-	}
+	return record
 }
 
 // sbom writes the image's bill of materials: every package is in it, with what the

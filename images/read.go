@@ -69,9 +69,7 @@ func readPackage(st *store.Store, digest store.Digest) (_ scan, _ *os.File, err 
 				return err
 			}
 		}
-		if f.SHA1 != (apk.Checksum{}) {
-			e.SHA1 = f.SHA1.String()
-		}
+		e.SHA1 = f.SHA1
 		s.Entries = append(s.Entries, e)
 		return nil
 	})

@@ -27,8 +27,8 @@ type scanned struct {
 	Scripts  []Script          // sorted by name
 	Marks    map[string]string // known programs by the digest of the file, see shellMarks
 
-	fileSize int64    // of the .apk file without its signatures, in bytes
-	sums     []string // of each entry, as apk's database has them
+	fileSize int64          // of the .apk file without its signatures, in bytes
+	sums     []apk.Checksum // of each entry, as apk's database has them
 	digest   store.Digest
 	st       *store.Store
 	unpack   sync.Once
@@ -64,7 +64,7 @@ type scanEntry struct {
 	Minor    int64             `json:"b,omitempty"`
 	Xattrs   map[string][]byte `json:"x,omitempty"`
 	Sum      string            `json:"c,omitempty"` // SHA-256 of the content
-	SHA1     string            `json:"q,omitempty"` // as apk has it, Q1...
+	SHA1     apk.Checksum      `json:"q,omitzero"`  // of the content or of the target, as apk has it
 }
 
 // size is the number of bytes of the package's files.
@@ -147,7 +147,7 @@ func scanPackage(st *store.Store, p Package) (*scanned, error) {
 		return nil, fmt.Errorf("the package in the store is not the one that was chosen: expected checksum %s, found %s", p.Entry.Checksum, kept.Checksum)
 	}
 	s.Entries = make([]rootfs.Entry, len(kept.Entries))
-	s.sums = make([]string, len(kept.Entries))
+	s.sums = make([]apk.Checksum, len(kept.Entries))
 	var at int64
 	for i := range kept.Entries {
 		s.sums[i] = kept.Entries[i].SHA1
