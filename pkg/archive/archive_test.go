@@ -391,10 +391,6 @@ func TestBombs(t *testing.T) {
 	}
 }
 
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
-
 func zipOf(t testing.TB, name, text string, mode fs.FileMode) []byte {
 	t.Helper()
 	var b bytes.Buffer
