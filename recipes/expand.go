@@ -213,7 +213,11 @@ func (e *expander) variants() []variant {
 	kept := all[:0]
 	for _, v := range all {
 		at := v.Here.Value("name")
+		before := len(e.problems)
 		v.name = phrase{text: v.Name, at: at}.plain(v.vars).strict(&scope{e.final, v.vars}, nil, &e.problems).text
+		if len(e.problems) > before {
+			continue
+		}
 		v.scope = &scope{outer: base, vars: v.vars}
 		if !e.condition(v.If, v.Here.Value("if"), v.vars, v.scope) {
 			continue
@@ -312,8 +316,9 @@ func (e *expander) condition(text string, at yamlread.Place, vars map[string]str
 func (e *expander) environment(env *Environment, c *ImageConfig, vars map[string]string, needs needSet) {
 	at := c.Contents.Here.Value("packages")
 	for i, text := range c.Contents.Packages {
-		p := phrase{text: text, at: at.Item(i)}.plain(vars).strict(e.final, nil, &e.problems)
-		e.need(p, p.at.String(), false, needs)
+		if p, ok := e.finalise(text, at.Item(i), vars); ok {
+			e.need(p, p.at.String(), false, needs)
+		}
 	}
 	env.Env = plainMap(c.Environment, vars)
 	if env.Env == nil {
@@ -326,6 +331,13 @@ func (e *expander) environment(env *Environment, c *ImageConfig, vars map[string
 		env.Accounts = &accounts
 	}
 	env.setGiven(e.target.Env)
+}
+
+// finalise takes text through the first two passes; ok is false where a mistake was found and told.
+func (e *expander) finalise(text string, at yamlread.Place, vars map[string]string) (p phrase, ok bool) {
+	before := len(e.problems)
+	p = phrase{text: text, at: at}.plain(vars).strict(e.final, nil, &e.problems)
+	return p, len(e.problems) == before
 }
 
 // need adds one package to what is needed.
@@ -366,8 +378,9 @@ func (s needSet) options(e *expander) {
 			delete(s, strings.TrimSpace(text))
 		}
 		for i, text := range packages.Add {
-			p := phrase{text: text, at: packages.Here.Value("add").Item(i)}.plain(e.vars).strict(e.final, nil, &e.problems)
-			e.need(p, p.at.String(), false, s)
+			if p, ok := e.finalise(text, packages.Here.Value("add").Item(i), e.vars); ok {
+				e.need(p, p.at.String(), false, s)
+			}
 		}
 	}
 }
@@ -413,8 +426,8 @@ func (e *expander) dependencies(o *Output, d *Dependencies, vars map[string]stri
 		var all []apk.Dependency
 		at := d.Here.Value(key)
 		for i, text := range texts {
-			p := phrase{text: text, at: at.Item(i)}.plain(vars).strict(e.final, nil, &e.problems)
-			if p.text = strings.TrimSpace(p.text); p.text == "" {
+			p, ok := e.finalise(text, at.Item(i), vars)
+			if p.text = strings.TrimSpace(p.text); !ok || p.text == "" {
 				continue
 			}
 			dependency, err := apk.ParseDependency(p.text)
@@ -434,8 +447,8 @@ func (e *expander) dependencies(o *Output, d *Dependencies, vars map[string]stri
 	o.Provides = list("provides", d.Provides)
 	o.Replaces = list("replaces", d.Replaces)
 	priority := func(key, text string) int64 {
-		p := phrase{text: text, at: d.Here.Value(key)}.plain(vars).strict(e.final, nil, &e.problems)
-		if p.text == "" || strings.Contains(p.text, "${{") {
+		p, ok := e.finalise(text, d.Here.Value(key), vars)
+		if !ok || p.text == "" {
 			return 0
 		}
 		n, err := strconv.ParseInt(p.text, 10, 64)

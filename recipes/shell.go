@@ -74,19 +74,24 @@ func quoteString(value string) (string, error) {
 	return printShell(call.Assigns[0].Value)
 }
 
+var errWords = errors.New("is more than words: quote ; | & < > ( ) and what begins with [")
+
 func quoteWords(value string) (string, error) {
 	file, err := parseShell("x=(\n" + value + "\n)")
 	if err != nil {
-		return "", errors.New("is more than words: " + err.Error())
+		if strings.Contains(err.Error(), "quote") {
+			return "", err
+		}
+		return "", errWords
 	}
 	call, ok := onlyCall(file)
 	if !ok || len(call.Assigns) != 1 || len(call.Args) != 0 || call.Assigns[0].Array == nil {
-		return "", errors.New("is more than words")
+		return "", errWords
 	}
 	var words []string
 	for _, element := range call.Assigns[0].Array.Elems {
 		if element.Index != nil || element.Value == nil {
-			return "", errors.New("is more than words: quote what begins with [")
+			return "", errWords
 		}
 		word, err := printShell(element.Value)
 		if err != nil {

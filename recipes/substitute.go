@@ -173,6 +173,11 @@ func (s *scope) undefined(name string) string {
 	if hint := diag.DidYouMean(name, s.names()); hint != "" {
 		return hint
 	}
+	for _, prefix := range []string{"build.", "host.", "cross.", "targets.", "context.", "options."} {
+		if _, inSteps := s.lookup("build.arch"); strings.HasPrefix(name, prefix) && !inSteps {
+			return "environments and dependencies know package.* and vars.* only"
+		}
+	}
 	if strings.HasPrefix(name, "inputs.") {
 		return "inputs are defined in pipeline files only"
 	}

@@ -121,6 +121,9 @@ func syntaxProblem(file string, err error) *diag.Problem {
 			}
 		}
 	}
+	if strings.HasPrefix(text, "unknown anchor ") {
+		line = 0 // yaml.v3 does not say
+	}
 	p := &diag.Problem{File: file, Line: line, Text: "malformed YAML: " + text}
 	switch {
 	case strings.Contains(text, "found character that cannot start any token"):
