@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/diag"
 )
 
 // fact is what a clause says of the world and the packages.
@@ -237,7 +238,17 @@ func (s *search) answer(c *choice, world bool) string {
 	}
 	others := s.name(c.key.Name)
 	if len(others) == 0 {
-		return ", which nothing provides"
+		var tagged []string
+		for _, p := range s.universe.Providers(c.key.Name) {
+			if p.Tag != "" {
+				tagged = append(tagged, p.String())
+			}
+		}
+		if len(tagged) == 0 {
+			return ", which nothing provides"
+		}
+		slices.Sort(tagged)
+		return ", which only tagged packages provide: " + list(slices.Compact(tagged), "and")
 	}
 	vs := make([]int32, len(others))
 	for i, p := range others {
@@ -340,6 +351,12 @@ func (s *search) hints(culprits []Requirement) []string {
 		}
 		if !s.solvable(rest) {
 			continue
+		}
+		if u, ok := s.universe.(interface{ Names() []string }); ok && !r.Conflict && len(s.universe.Providers(r.Name)) == 0 {
+			if near := diag.DidYouMean(r.Name, u.Names()); near != "" {
+				hints = append(hints, near)
+				continue
+			}
 		}
 		bare := r
 		bare.Op, bare.Version = apk.Any, ""

@@ -1,6 +1,7 @@
 package solve
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -250,7 +251,8 @@ func (o *oracle) walk() oracleAnswer {
 		key string
 	}
 	var queue, waiting []asked
-	var came uint32 // by install_if
+	var came uint32  // by install_if
+	var chosen []int // for requirements that waited
 	grant := func(i int) bool {
 		var next []uint32
 		for _, set := range left {
@@ -311,6 +313,7 @@ func (o *oracle) walk() oracleAnswer {
 					}
 				}
 				answer.picks[a.key] = option.name
+				chosen = append(chosen, option.i)
 				if len(t.others) > 0 {
 					answer.ties = append(answer.ties, t)
 				}
@@ -379,7 +382,7 @@ next:
 		}
 		break
 	}
-	answer.set = o.smaller(reached, came)
+	answer.set = o.smaller(reached, came, chosen)
 	return answer
 }
 
@@ -393,22 +396,92 @@ func (o *oracle) due(i int, set uint32) bool {
 	return len(o.packages[i].InstallIf) > 0
 }
 
-// smaller takes away what can be: it gives set when it is minimal.
-func (o *oracle) smaller(set, came uint32) uint32 {
-	best := set
-	for _, other := range o.sets {
-		if other&^set != 0 || bits.OnesCount32(other) >= bits.OnesCount32(best) {
-			continue
-		}
-		if o.each(came&set&^other, func(i int, p *Package) bool {
-			return slices.ContainsFunc(p.InstallIf, func(d apk.Dependency) bool {
-				return !d.Conflict && !o.meets(other&^(1<<i), d)
-			})
-		}) {
-			best = other
+// smaller takes away what was chosen for a requirement that waited (chosen, in
+// their order), where something else satisfies it that is there without it.
+func (o *oracle) smaller(set, came uint32, chosen []int) uint32 {
+	for again := true; again; {
+		again = false
+		for _, i := range slices.Backward(chosen) {
+			if set>>i&1 == 1 && !again {
+				if rest := o.without(set, came, i); rest != 0 {
+					set, again = rest, true
+				}
+			}
 		}
 	}
-	return best
+	return set
+}
+
+// without gives what of set is needed if package gone is not there, or 0.
+func (o *oracle) without(set, came uint32, gone int) uint32 {
+	var reached uint32
+	fits := func(d apk.Dependency, set uint32) uint32 {
+		var fit uint32
+		o.each(set, func(j int, p *Package) bool {
+			if _, _, ok := gives(p, d); ok {
+				fit |= 1 << j
+			}
+			return true
+		})
+		return fit
+	}
+	var queue []Requirement
+	for _, r := range o.world {
+		if !r.Conflict {
+			queue = append(queue, r)
+		}
+	}
+	take := func(j int) {
+		reached |= 1 << j
+		depends := slices.Clone(o.packages[j].Depends)
+		slices.SortFunc(depends, func(a, b apk.Dependency) int {
+			return cmp.Or(strings.Compare(a.Name, b.Name), int(a.Op)-int(b.Op), strings.Compare(string(a.Version), string(b.Version)))
+		})
+		for _, d := range depends {
+			if !d.Conflict {
+				queue = append(queue, Requirement{Dependency: d})
+			}
+		}
+	}
+next:
+	for {
+		for i := 0; i < len(queue); i++ {
+			fit := fits(queue[i].Dependency, set)
+			if bits.OnesCount32(fit) == 1 && fit&reached == 0 && fit != 1<<gone {
+				take(bits.TrailingZeros32(fit))
+			}
+		}
+		for _, a := range queue {
+			if fit := fits(a.Dependency, set); fit&reached == 0 && fit>>gone&1 == 0 {
+				for _, option := range o.options(a) {
+					if fit>>option.i&1 == 1 {
+						take(option.i)
+						continue next
+					}
+				}
+			}
+		}
+		for i := range o.packages {
+			due := slices.ContainsFunc(o.packages[i].InstallIf, func(d apk.Dependency) bool { return !d.Conflict })
+			for _, d := range o.packages[i].InstallIf {
+				due = due && (d.Conflict || o.meets(reached&^(1<<i), d))
+			}
+			if due && (came&^reached)>>i&1 == 1 {
+				if i == gone {
+					return 0
+				}
+				take(i)
+				continue next
+			}
+		}
+		break
+	}
+	for _, a := range queue {
+		if !o.meets(reached, a.Dependency) {
+			return 0
+		}
+	}
+	return reached
 }
 
 func (o *oracle) names(set uint32) []string {

@@ -43,66 +43,88 @@ func (r *solution) same(other *solution) bool {
 	})
 }
 
-// prune takes away what nothing needs. A package that was chosen because its
-// requirement could wait no longer may have become needless by one that another
-// requirement brought later; every other package was chosen because nothing else
-// could be.
+// prune takes away what was chosen for a requirement that waited, where the rest
+// of the solution brings another package that satisfies it for a reason of its
+// own. What only the package itself brought is no such reason.
 func (r *solution) prune() {
-	before := len(r.packages)
-	for i := len(r.picks) - 1; i >= 0; i-- {
-		p := r.picks[i]
-		if slices.ContainsFunc(p.choice.options, func(o option) bool { return o.v != p.v && in(r.there, o.v) }) {
-			r.drop(p.v)
-		}
-	}
-	for len(r.packages) < before {
-		// What went may have left others that only it needed.
-		before = len(r.packages)
-		for _, v := range slices.Backward(slices.Clone(r.packages)) {
-			r.drop(v)
+	for again := true; again; {
+		again = false
+		for i := len(r.picks) - 1; i >= 0 && !again; i-- {
+			p := r.picks[i]
+			if in(r.there, p.v) && slices.ContainsFunc(p.choice.options, func(o option) bool { return o.v != p.v && in(r.there, o.v) }) {
+				again = r.drop(p.v)
+			}
 		}
 	}
 }
 
-// drop takes a package away, and what cannot be there without it, if the rest is
-// a solution.
-func (r *solution) drop(v int32) {
-	if !r.there[v] {
-		return
-	}
+// drop walks through the solution once more, without v: no requirement that v
+// satisfies may bring anything. If all requirements are satisfied in the end, what
+// was reached is the solution.
+func (r *solution) drop(v int32) bool {
 	s := r.search
-	there := slices.Clone(r.there)
+	there := make([]bool, len(r.there))
+	var packages []int32
+	var waiting []*choice
+	queue := slices.Clone(s.asks)
 	satisfied := func(c *choice) bool {
 		return slices.ContainsFunc(c.options, func(o option) bool { return in(there, o.v) })
 	}
-	there[v] = false
-	for again := true; again; {
-		again = false
-		for _, w := range r.packages {
-			if there[w] && !all(s.details[w].needs, satisfied) {
-				there[w], again = false, true
+	reach := func(w int32) {
+		there[w] = true
+		packages = append(packages, w)
+		queue = append(queue, s.details[w].needs...)
+	}
+	for {
+		for ; len(queue) > 0; queue = queue[1:] {
+			var fit []int32
+			for _, o := range queue[0].options {
+				if in(r.there, o.v) {
+					fit = append(fit, o.v)
+				}
+			}
+			if len(fit) == 1 && fit[0] != v && !there[fit[0]] {
+				reach(fit[0])
+			} else if len(fit) != 1 || fit[0] == v {
+				waiting = append(waiting, queue[0])
 			}
 		}
-	}
-	if !all(s.asks, satisfied) {
-		return
-	}
-	for _, w := range r.extra {
-		// What came by install_if stays as long as what it came for is there, also
-		// where it brought something that its install_if had excluded.
-		if r.there[w] && !there[w] && s.dueIn(w, there, false) {
-			return
+		next := int32(-1)
+		for _, c := range waiting {
+			if satisfied(c) || slices.ContainsFunc(c.options, func(o option) bool { return o.v == v }) {
+				continue
+			}
+			at := slices.IndexFunc(c.options, func(o option) bool { return in(r.there, o.v) })
+			next = c.options[at].v
+			break
 		}
+		if next < 0 {
+			// What came by install_if stays as long as what it came for is there, also
+			// where it brought something that its install_if had excluded.
+			at := slices.IndexFunc(r.extra, func(w int32) bool { return in(r.there, w) && !there[w] && s.dueIn(w, there, false) })
+			if at < 0 {
+				break
+			}
+			next = r.extra[at]
+		}
+		if next == v {
+			return false
+		}
+		reach(next)
 	}
-	for _, w := range r.packages {
-		if p := s.packages[w]; there[w] && p.Tag != "" && !p.Installed {
+	if !all(waiting, satisfied) {
+		return false
+	}
+	for _, w := range packages {
+		if p := s.packages[w]; p.Tag != "" && !p.Installed {
 			if pulled, _ := s.pulled(p.Tag, there); !pulled[w] {
-				return
+				return false
 			}
 		}
 	}
 	r.there = there
 	r.packages = slices.DeleteFunc(r.packages, func(w int32) bool { return !there[w] })
+	return true
 }
 
 func all[T any](list []T, holds func(T) bool) bool {

@@ -12,7 +12,8 @@
 // A name belongs to one package: its bearer, or one that provides it with a
 // version; only packages that provide it without a version stand side by side.
 // A tagged package is there only when a requirement of its tag, or what such a
-// requirement pulls in, asks for it. No package can be taken away.
+// requirement pulls in, asks for it. Every package is there because something
+// needs it, or by its install_if.
 //
 // # Which of the solutions
 //

@@ -109,16 +109,25 @@ func (p *Package) String() string {
 // canonical orders packages by what they are, so that nothing depends on the
 // order in which a Universe hands them out.
 func canonical(a, b *Package) int {
+	if a == b {
+		return 0
+	}
+	if c := strings.Compare(a.Name, b.Name); c != 0 {
+		return c
+	}
+	if a.Version != b.Version {
+		if c := b.Version.Compare(a.Version); c != 0 {
+			return c
+		}
+	}
 	if c := cmp.Or(
-		strings.Compare(a.Name, b.Name),
-		-a.Version.Compare(b.Version),
 		strings.Compare(string(a.Version), string(b.Version)),
 		cmp.Compare(a.Rank, b.Rank),
 		strings.Compare(a.Tag, b.Tag),
 		strings.Compare(a.From, b.From),
 		strings.Compare(string(a.Arch), string(b.Arch)),
 		strings.Compare(string(a.Checksum[:]), string(b.Checksum[:])),
-	); c != 0 || a == b {
+	); c != 0 {
 		return c
 	}
 	if a.Installed != b.Installed {
