@@ -1,0 +1,134 @@
+package namespace
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// The names that the two stages are started by.
+const (
+	firstStage  = "tarn-sandbox-setup"
+	secondStage = "tarn-sandbox-init"
+
+	// controlFD is the stages' end of the socket to the parent.
+	controlFD = 3
+)
+
+// Init returns at once, unless this process was started to become a sandbox's
+// first one: then it is that, and never returns. It has to be called before a
+// program does anything else.
+func Init() {
+	if os.Getpid() != 1 || len(os.Args) == 0 {
+		return
+	}
+	var stage func(*channel) error
+	switch os.Args[0] {
+	case firstStage:
+		stage = setUp
+	case secondStage:
+		stage = serve
+	default:
+		return
+	}
+	// Everything below that belongs to a thread (death signal, capabilities,
+	// filter) belongs to this one, which is also the one that executes.
+	runtime.LockOSThread()
+	if err := run(stage); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// run connects a stage with its parent and sees that it does not outlive it: by
+// signal, and, should the parent be gone before the signal was asked for, by the
+// end of the socket, which every stage reads next.
+func run(stage func(*channel) error) error {
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("ask for the signal of the parent's death: %w", err)
+	}
+	// Whatever the parent had open without the flag stays here and goes with exec.
+	if err := unix.CloseRange(controlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("close the parent's descriptors on exec: %w", err)
+	}
+	control, err := newChannel(os.NewFile(controlFD, "control"))
+	if err != nil {
+		return err
+	}
+	return stage(control)
+}
+
+// setUp is the first stage. It ends by executing the second.
+func setUp(control *channel) error {
+	var set setup
+	if _, err := control.receive(&set); err != nil {
+		return err
+	}
+	if set.Check {
+		return control.send(&answer{Facts: tryAll()})
+	}
+	program, err := set.enter()
+	if err != nil {
+		return control.send(failed(err))
+	}
+	err = execute(program)
+	if errors.Is(err, unix.ENOENT) {
+		// The program needs a loader, and there is none inside: it was linked with
+		// cgo, as tests may be. It goes on as it is. Commands are the children of
+		// this thread, which has given up all power; that other threads still have
+		// some reaches no one, for nobody can trace this process.
+		return serve(control)
+	}
+	return control.send(failed(err))
+}
+
+// enter makes the sandbox around this process, gives up all power on this thread,
+// and returns the running program, opened.
+func (set *setup) enter() (int, error) {
+	unix.Umask(0)
+	program, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open the running program: %w", err)
+	}
+	if err := set.makeRoot(); err != nil {
+		return -1, err
+	}
+	if err := set.makeSurroundings(); err != nil {
+		return -1, err
+	}
+	unix.Umask(0o022)
+	if err := set.giveUpPower(); err != nil {
+		return -1, err
+	}
+	return program, loadFilter()
+}
+
+// execute replaces this process by the second stage. The control socket is the
+// one descriptor besides standard input, output and error that survives.
+func execute(program int) error {
+	if _, err := unix.FcntlInt(controlFD, unix.F_SETFD, 0); err != nil {
+		return fmt.Errorf("keep the control socket: %w", err)
+	}
+	empty, err := unix.BytePtrFromString("")
+	if err != nil {
+		return err
+	}
+	argv, err := syscall.SlicePtrFromStrings([]string{secondStage})
+	if err != nil {
+		return err
+	}
+	env, err := syscall.SlicePtrFromStrings(stageEnv)
+	if err != nil {
+		return err
+	}
+	errno := execveat(program, empty, argv, env)
+	if _, err := unix.FcntlInt(controlFD, unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+		return fmt.Errorf("keep the control socket to this process: %w", err)
+	}
+	return fmt.Errorf("execute the sandbox's first process: %w", errno)
+}

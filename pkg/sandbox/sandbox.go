@@ -1,0 +1,110 @@
+// Package sandbox runs commands without the machine around them: without its
+// network, files, environment, users, processes and clock drift. It knows nothing
+// of recipes, packages or stores; it is given folders and commands.
+//
+// A Backend is a way to do it; sandboxtest holds what every backend promises.
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Backend opens sandboxes in one way.
+type Backend interface {
+	// Name is the backend's name as users say it, e.g. "namespace".
+	Name() string
+	// Available says by name what this machine lacks, or nil.
+	Available() error
+	// Open makes a sandbox; nothing runs in it yet.
+	Open(ctx context.Context, s Spec) (Sandbox, error)
+}
+
+// Sandbox is an open sandbox. Commands run one at a time; what one leaves in the
+// work folder and in /tmp the next one finds.
+type Sandbox interface {
+	// Run runs one command and waits for it. A command that exits with another
+	// status than 0 is an *ExitError; one that outlives ctx or its time is killed
+	// with all its children, and so is the sandbox.
+	Run(ctx context.Context, c Command) error
+	// Close ends every process and leaves nothing mounted. It may be called twice.
+	Close() error
+}
+
+// Spec is what a sandbox is made of. The zero value of every optional field works.
+type Spec struct {
+	// Layers are folders of the host that are laid over each other, read-only, as
+	// the root: the first is on top. At least one.
+	Layers []string
+	// Work is the folder of the host that is writable inside, at WorkPath.
+	Work string
+	// WorkPath is where Work stands inside; "/home/build" when empty.
+	WorkPath string
+	// Binds are further folders or files of the host, seen inside.
+	Binds []Bind
+	// Hostname is "tarn" when empty.
+	Hostname string
+	// UID and GID are the user that commands run as, as seen inside.
+	UID, GID int
+	// Capabilities are what commands may have inside the sandbox's own user
+	// namespace, e.g. CAP_NET_BIND_SERVICE; none when empty.
+	Capabilities []string
+	// CPUs limits the number of processors that commands see; 0 is all.
+	CPUs int
+	// WritableRoot puts a temporary writable layer over the root, gone at Close.
+	WritableRoot bool
+	// Network leaves the host's network reachable. Only prefetch steps use it.
+	Network bool
+}
+
+// Bind is a folder or file of the host that stands at Path inside.
+type Bind struct {
+	Source   string
+	Path     string // absolute, clean
+	Writable bool
+}
+
+// Command is one process to run.
+type Command struct {
+	Argv    []string      // Argv[0] is an absolute path inside
+	Env     []string      // NAME=value; nothing else is in the environment
+	Dir     string        // absolute, inside; WorkPath when empty
+	Stdin   io.Reader     // nothing to read when nil
+	Stdout  io.Writer     // dropped when nil
+	Stderr  io.Writer     // dropped when nil
+	Timeout time.Duration // 0 is none
+}
+
+// ExitError says that a command ran and failed.
+type ExitError struct {
+	Argv   []string
+	Code   int    // exit status, or 128 + signal
+	Signal string // e.g. "killed", when a signal ended it
+	Limit  string // the limit that was reached, e.g. "time (30m)", when one was
+}
+
+func (e *ExitError) Error() string {
+	switch {
+	case e.Limit != "":
+		return "limit reached: " + e.Limit
+	case e.Signal != "":
+		return "signal: " + e.Signal
+	}
+	return fmt.Sprintf("exit status %d", e.Code)
+}
+
+// Lack is what Available and Open say when the machine misses something.
+type Lack struct {
+	What string // e.g. "user namespaces are off"
+	Fix  string // e.g. "sysctl -w user.max_user_namespaces=10000"
+}
+
+func (l *Lack) Error() string {
+	if l.Fix == "" {
+		return l.What
+	}
+	return strings.TrimSpace(l.What) + "\n  hint: " + l.Fix
+}
