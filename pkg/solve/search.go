@@ -57,16 +57,14 @@ type choice struct {
 	options []option
 	single  bool // all options have one name
 	open    bool // the first options are a question to the user
-	by      int32
-	from    string
 }
 
 // option is a package that satisfies a requirement.
 type option struct {
 	v     int32
 	name  string
-	class int // options of one class, and only those, differ by nothing but their name
-	bare  bool
+	class int  // options of one class, and only those, differ by nothing but their name
+	open  bool // the name is provided without a version, and the package has no priority
 }
 
 func newSearch(u Universe, world []Requirement, o Options) *search {
@@ -125,24 +123,10 @@ func matches(d apk.Dependency, version apk.Version, bare, anyRevision bool) bool
 	if bare || d.Op == apk.Any {
 		return true
 	}
-	if anyRevision && d.Op == apk.Equal && !hasRevision(d.Version) {
-		if at := revisionAt(version); at >= 0 {
-			version = version[:at]
-		}
+	if anyRevision {
+		return d.MatchesAnyRevision(version)
 	}
-	d.Conflict = false
 	return d.Matches(version)
-}
-
-func hasRevision(v apk.Version) bool { return revisionAt(v) >= 0 }
-
-// revisionAt is where "-rN" begins in v, or -1.
-func revisionAt(v apk.Version) int {
-	at := strings.LastIndex(string(v), "-r")
-	if at < 0 || at+2 == len(v) || strings.Trim(string(v[at+2:]), "0123456789") != "" {
-		return -1
-	}
-	return at
 }
 
 // number gives the variable of a package.
@@ -209,11 +193,11 @@ func (s *search) sorted(packages []*Package) []*Package {
 
 // choice gives a requirement with its options.
 func (s *search) choice(d apk.Dependency, tag string, anyRevision bool) *choice {
-	key := choiceKey{d, tag, anyRevision && d.Op == apk.Equal && !hasRevision(d.Version)}
+	key := choiceKey{d, tag, anyRevision}
 	if c, known := s.choices[key]; known {
 		return c
 	}
-	c := &choice{key: key, by: -1}
+	c := &choice{key: key}
 	s.choices[key] = c
 	var found []provider
 	for _, p := range s.name(d.Name) {
@@ -230,9 +214,9 @@ func (s *search) class(tag string, a, b provider) int {
 	p, q := s.packages[a.v], s.packages[b.v]
 	return cmp.Or(
 		place(tag, p)-place(tag, q),
-		later(q.Installed)-later(p.Installed),
+		asInt(q.Installed)-asInt(p.Installed),
 		cmp.Compare(p.Rank, q.Rank),
-		later(a.bare)-later(b.bare),
+		asInt(a.bare)-asInt(b.bare),
 		compareProvided(b, a),
 	)
 }
@@ -247,7 +231,7 @@ func place(tag string, p *Package) int {
 	return 2
 }
 
-func later(b bool) int {
+func asInt(b bool) int {
 	if b {
 		return 1
 	}
@@ -297,13 +281,13 @@ func (s *search) rank(c *choice, found []provider) {
 			}
 			for _, p := range g.members {
 				open := p.bare && s.packages[p.v].ProviderPriority == 0 && !s.packages[p.v].Installed
-				c.options = append(c.options, option{v: p.v, name: g.name, class: classes, bare: open})
+				c.options = append(c.options, option{v: p.v, name: g.name, class: classes, open: open})
 			}
 		}
 		found = found[end:]
 	}
 	for _, o := range c.options {
-		if o.class == c.options[0].class && o.name != c.options[0].name && o.bare {
+		if o.class == c.options[0].class && o.name != c.options[0].name && o.open {
 			c.open = true
 		}
 	}

@@ -206,7 +206,7 @@ func (s *search) settle(a asked) {
 	}
 	at := slices.IndexFunc(a.options, func(o option) bool { return o.v == v })
 	chosen := a.options[at]
-	t := tie{choice: a.choice, by: a.by, chosen: chosen.name, open: chosen.bare}
+	t := tie{choice: a.choice, by: a.by, chosen: chosen.name, open: chosen.open}
 	for _, o := range a.options {
 		if o.class == chosen.class && o.name != chosen.name && !slices.Contains(t.others, o.name) {
 			t.others = append(t.others, o.name)
