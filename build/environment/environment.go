@@ -10,10 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -116,16 +114,27 @@ func Unpack(ctx context.Context, st *store.Store, locked repo.Locked) (*store.Tr
 // Extract unpacks a package file into a folder. Owners, setuid and setgid bits stay
 // in the package's own words: on the disk everything belongs to whoever unpacks.
 func Extract(ctx context.Context, root *os.Root, f *os.File) error {
+	_, err := extract(ctx, root, f, fs.ModePerm|fs.ModeSticky)
+	return err
+}
+
+// ExtractWithModes is Extract with setuid and setgid bits, for who looks at files
+// and never runs them. It gives what the package says of itself.
+func ExtractWithModes(ctx context.Context, root *os.Root, f *os.File) (*apk.Info, error) {
+	return extract(ctx, root, f, fs.ModePerm|fs.ModeSticky|fs.ModeSetuid|fs.ModeSetgid)
+}
+
+func extract(ctx context.Context, root *os.Root, f *os.File, bits fs.FileMode) (*apk.Info, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p, err := apk.ReadPackage(f, info.Size(), apk.Limits{})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := p.VerifyData(); err != nil {
-		return err
+		return nil, err
 	}
 	var folders []*apk.File // their modes and times come last: a folder may be read-only
 	err = p.Files(func(h *apk.File, content io.Reader) error {
@@ -135,23 +144,23 @@ func Extract(ctx context.Context, root *os.Root, f *os.File) error {
 		if h.Type == apk.TypeDir {
 			folders = append(folders, h)
 		}
-		return extractOne(root, h, content)
+		return extractOne(root, h, content, bits)
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, h := range slices.Backward(folders) {
-		if err := root.Chmod(h.Path, h.Mode&(fs.ModePerm|fs.ModeSticky)); err != nil {
-			return err
+		if err := root.Chmod(h.Path, h.Mode&bits); err != nil {
+			return nil, err
 		}
 		if err := root.Chtimes(h.Path, h.ModTime, h.ModTime); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return &p.Info, nil
 }
 
-func extractOne(root *os.Root, h *apk.File, content io.Reader) error {
+func extractOne(root *os.Root, h *apk.File, content io.Reader, bits fs.FileMode) error {
 	switch h.Type {
 	case apk.TypeDir:
 		return root.MkdirAll(h.Path, 0o755)
@@ -160,7 +169,7 @@ func extractOne(root *os.Root, h *apk.File, content io.Reader) error {
 	case apk.TypeHardlink:
 		return root.Link(h.Link, h.Path)
 	}
-	return writeFile(root, h.Path, h.Mode.Perm(), content, func(name string) error { return root.Chtimes(name, h.ModTime, h.ModTime) })
+	return writeFile(root, h.Path, h.Mode&bits, content, func(name string) error { return root.Chtimes(name, h.ModTime, h.ModTime) })
 }
 
 func writeFile(root *os.Root, name string, mode fs.FileMode, content io.Reader, finish func(name string) error) error {
@@ -307,6 +316,3 @@ func copyContent(dir *os.Root, n *rootfs.Node) error {
 	defer content.Close()
 	return writeFile(dir, n.Path, n.Mode.Perm(), content, func(string) error { return nil })
 }
-
-var _ = filepath.Join
-var _ = strings.Join

@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
+	"runtime"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -189,7 +188,7 @@ func (l *line) buildOne(ctx context.Context, s *recipes.Script) error {
 }
 
 // defaultJobs is how many recipes are built at once: compilers use the rest.
-func defaultJobs() int { return max(1, numCPU()/2) }
+func defaultJobs() int { return max(1, runtime.NumCPU()/2) }
 
 func (l *line) printBuild(rows []buildRow) error {
 	if l.json {
@@ -242,8 +241,7 @@ func (l *line) newPublisher(outDir, signingKey string) (*publisher, error) {
 		return nil, err
 	}
 	p.keys = &sign.Keyring{}
-	p.keys.Add(p.key.Public())
-	return p, nil
+	return p, p.keys.Add(p.key.Public())
 }
 
 // signer loads the private key that a flag names, or the workspace's own, which is

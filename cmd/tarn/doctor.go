@@ -38,12 +38,12 @@ const roomWanted = 5 << 30
 
 func (a *app) runDoctor(ctx context.Context) error {
 	var findings []finding
-	for _, c := range namespace.Checks() {
+	for _, c := range namespace.Check(ctx) {
 		f := finding{Name: c.Name, State: "ok", Detail: c.Detail, Fix: c.Fix}
 		if !c.OK {
-			f.State = "missing"
-			if !c.Required {
-				f.State = "absent"
+			f.State = "absent"
+			if c.Needed {
+				f.State = "missing"
 			}
 		}
 		findings = append(findings, f)
@@ -51,7 +51,7 @@ func (a *app) runDoctor(ctx context.Context) error {
 	for _, p := range host.Programs() {
 		f := finding{Name: "program " + p.Name, State: "ok", Detail: p.Path}
 		if p.Path == "" {
-			f.State, f.Detail, f.Fix = "absent", p.Use, p.Install
+			f.State, f.Detail, f.Fix = "absent", p.Use, "install Debian's package "+p.Package
 		}
 		findings = append(findings, f)
 	}

@@ -8,10 +8,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tarn-build/tarn/build"
 	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/images"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/rootfs"
 	"github.com/tarn-build/tarn/pkg/solve"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/repo"
@@ -91,9 +93,9 @@ func exitCode(err error) int {
 		return exitTrust
 	case is[*source.Error](err):
 		return exitSource
-	case is[*solve.Conflict](err), is[*solve.Ambiguous](err), is[*repo.CollisionError](err):
+	case is[*solve.Conflict](err), is[*solve.Ambiguous](err), is[rootfs.ConflictError](err):
 		return exitSolution
-	case is[*buildCheckError](err):
+	case is[*build.CheckError](err):
 		return exitFailed
 	case is[diag.Problems](err), is[diag.Problem](err):
 		return exitFile

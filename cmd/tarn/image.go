@@ -245,7 +245,11 @@ func (c *composer) repositories(ctx context.Context, s *images.Spec) (repo.Set, 
 		if err != nil {
 			return nil, nil, err
 		}
-		if err := keys.AddPEM(name, data); err != nil {
+		key, err := sign.ParsePublic(name, data)
+		if err == nil {
+			err = keys.Add(key)
+		}
+		if err != nil {
 			return nil, nil, err
 		}
 		keyFiles[name] = data

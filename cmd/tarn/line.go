@@ -246,13 +246,22 @@ func (l *line) scripts(f *lineFlags, names []string) (scripts []*recipes.Script,
 	if err != nil {
 		return nil, nil, err
 	}
-	pipelines := recipes.Pipelines{}
-	for _, dir := range f.pipelineDirs {
-		pipelines = append(pipelines, os.DirFS(dir))
+	var dirs []recipes.Dir
+	for _, path := range f.pipelineDirs {
+		dir, err := recipes.OpenDir(path)
+		if err != nil {
+			return nil, nil, usagef("--pipeline-dir: %v", err)
+		}
+		dirs = append(dirs, dir)
 	}
-	for _, dir := range l.ws.Pipelines {
-		pipelines = append(pipelines, os.DirFS(l.ws.path(dir)))
+	for _, path := range l.ws.Pipelines {
+		dir, err := recipes.OpenDir(l.ws.path(path))
+		if err != nil {
+			return nil, nil, err
+		}
+		dirs = append(dirs, dir)
 	}
+	pipelines := recipes.NewPipelines(dirs...)
 	loaded, problems := l.loadRecipes(names)
 	byName := map[string]*recipes.Script{}
 	var otherArch []string

@@ -12,7 +12,7 @@ import (
 
 	"github.com/tarn-build/tarn/build"
 	"github.com/tarn-build/tarn/build/check"
-	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/build/environment"
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/recipes"
 )
@@ -56,7 +56,7 @@ func (a *app) runLint(ctx context.Context, o lintOptions, names []string) error 
 	}
 	var problems diag.Problems
 	for _, name := range files {
-		found, err := lintPackage(name)
+		found, err := a.lintPackage(ctx, name)
 		if err != nil {
 			return err
 		}
@@ -116,25 +116,32 @@ func (a *app) lintRecipes(ctx context.Context, o lintOptions, names []string) (d
 	return problems, nil
 }
 
-// lintPackage checks a package file.
-func lintPackage(name string) (diag.Problems, error) {
+// lintPackage checks a package file: it is unpacked into a folder of the store.
+func (a *app) lintPackage(ctx context.Context, name string) (diag.Problems, error) {
+	st, err := a.openStore()
+	if err != nil {
+		return nil, err
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, usagef("%v", err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
+	dir, release, err := st.TempDir("lint")
 	if err != nil {
 		return nil, err
 	}
-	p, err := apk.ReadPackage(f, info.Size(), apk.Limits{})
-	if err == nil {
-		err = p.VerifyData()
+	defer release()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
 	}
+	defer root.Close()
+	info, err := environment.ExtractWithModes(ctx, root, f)
 	if err != nil {
 		return nil, &codeError{exitTrust, fmt.Errorf("read package %s: %w", name, err)}
 	}
-	return check.Package_(name, p)
+	return check.Run(check.Package{Name: info.Name, Recipe: name, Files: root.FS()})
 }
 
 func (a *app) explainRule(name string) error {

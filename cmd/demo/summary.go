@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+)
+
+// builtRow is one recipe in what tarn build --json prints.
+type builtRow struct {
+	Recipe   string  `json:"recipe"`
+	State    string  `json:"state"`
+	Seconds  float64 `json:"seconds"`
+	Packages []struct {
+		Files int   `json:"files"`
+		Size  int64 `json:"size"`
+	} `json:"packages"`
+}
+
+// composedRow is one image in what tarn image build --json prints.
+type composedRow struct {
+	Image    string  `json:"image"`
+	Packages int     `json:"packages"`
+	Files    int     `json:"files"`
+	Size     int64   `json:"size"`
+	Seconds  float64 `json:"seconds"`
+	Digest   string  `json:"digest"`
+}
+
+func read[T any](file string) ([]T, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var rows []T
+	if err := json.Unmarshal(data, &rows); err != nil {
+		return nil, fmt.Errorf("read %s: %v", file, err)
+	}
+	return rows, nil
+}
+
+// summary prints what was built and composed, and what the client saw.
+func summary(w io.Writer, builtFile, composedFile string, f *fetched) error {
+	built, err := read[builtRow](builtFile)
+	if err != nil {
+		return err
+	}
+	composed, err := read[composedRow](composedFile)
+	if err != nil {
+		return err
+	}
+	count := map[string]int{}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "recipe\tpackages\tfiles\tkB\tseconds\tstate\t")
+	for _, r := range built {
+		files, size := 0, int64(0)
+		for _, p := range r.Packages {
+			files, size = files+p.Files, size+p.Size
+		}
+		count[r.State]++
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%.1f\t%s\t\n", r.Recipe, len(r.Packages), files, size/1000, r.Seconds, r.State)
+	}
+	fmt.Fprintln(t, "\t\t\t\t\t\t\nimage\tpackages\tfiles\tkB\tseconds\tdigest\t")
+	for _, r := range composed {
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%.1f\t%.19s\t\n", r.Image, r.Packages, r.Files, r.Size/1000, r.Seconds, r.Digest)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\nnginx out of the image: %s, %s, %d bytes, %s, certificate of %q, in %.1fs\n", f.Status, f.Server, f.Bytes, f.TLS, f.Issuer, f.took.Seconds())
+	fmt.Fprintf(w, "a client that trusts the image's %d CAs and a wrong one: %s\n", f.Bundle, f.Refused)
+	fmt.Fprintf(w, "built %d, cached %d\n", count["built"], count["cached"])
+	return nil
+}
