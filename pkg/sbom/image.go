@@ -148,24 +148,6 @@ func (d *ImageDocument) element() *element {
 	return e
 }
 
-// take adds an element unless its identifier is taken.
-func (d *document) take(e *element) bool {
-	if d.find(e.ID) != nil {
-		return false
-	}
-	d.Packages = append(d.Packages, e)
-	return true
-}
-
-func (d *document) find(id string) *element {
-	for _, e := range d.Packages {
-		if e.ID == id {
-			return e
-		}
-	}
-	return nil
-}
-
 // merge takes over what a package's own document says beyond the package itself:
 // all that can be reached from what it describes, without files. own is the
 // package's element in d.
@@ -177,9 +159,18 @@ func (d *document) merge(own *element, text []byte, l *licences) error {
 	if !strings.HasPrefix(from.Version, "SPDX-2.") {
 		return fmt.Errorf("unknown version %q", from.Version)
 	}
-	from.Packages = slices.DeleteFunc(from.Packages, func(e *element) bool { return e == nil || e.ID == "" || e.ID == documentID || e.Name == "" })
+	elements := from.Packages
+	from.Packages = nil
+	for _, e := range elements {
+		if e != nil && e.ID != "" && e.ID != documentID && e.Name != "" {
+			from.take(e)
+		}
+	}
+	near := map[string][]string{}
 	described := slices.Clone(from.Describes)
 	for _, r := range from.Relationships {
+		near[r.From] = append(near[r.From], r.To)
+		near[r.To] = append(near[r.To], r.From)
 		switch {
 		case r.From == documentID && r.Type == "DESCRIBES":
 			described = append(described, r.To)
@@ -187,12 +178,9 @@ func (d *document) merge(own *element, text []byte, l *licences) error {
 			described = append(described, r.From)
 		}
 	}
-	var roots []string
-	for _, id := range described {
-		if from.find(id) != nil && !slices.Contains(roots, id) {
-			roots = append(roots, id)
-		}
-	}
+	slices.Sort(described)
+	described = slices.Compact(described)
+	roots := slices.DeleteFunc(described, func(id string) bool { return from.find(id) == nil })
 	if len(roots) == 0 {
 		return errors.New("it describes no package")
 	}
@@ -215,13 +203,7 @@ func (d *document) merge(own *element, text []byte, l *licences) error {
 			continue
 		}
 		reached[id] = true
-		for _, r := range from.Relationships {
-			if r.From == id {
-				queue = append(queue, r.To)
-			} else if r.To == id {
-				queue = append(queue, r.From)
-			}
-		}
+		queue = append(queue, near[id]...)
 	}
 	ids := map[string]string{}
 	for _, e := range from.Packages {
@@ -245,9 +227,7 @@ func (d *document) merge(own *element, text []byte, l *licences) error {
 	}
 	for _, r := range from.Relationships {
 		if a, b := ids[r.From], ids[r.To]; a != "" && b != "" && a != b && r.Type != "" && strings.Trim(r.Type, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") == "" {
-			if moved := (relationship{a, r.Type, b}); !slices.Contains(d.Relationships, moved) {
-				d.Relationships = append(d.Relationships, moved)
-			}
+			d.relate(a, r.Type, b)
 		}
 	}
 	return nil
@@ -263,7 +243,7 @@ func (d *document) adopt(e *element, own *element) string {
 		there := d.find(id)
 		switch {
 		case there == nil:
-			d.Packages = append(d.Packages, e)
+			d.take(e)
 			return id
 		case there != own && equal(there, e):
 			return id

@@ -82,7 +82,7 @@ func Package(d PackageDocument) ([]byte, error) {
 	doc.describe(e)
 	if d.Recipe != nil {
 		r := d.Recipe.element(l)
-		doc.Packages = append(doc.Packages, r)
+		doc.take(r)
 		doc.relate(e.ID, "GENERATED_FROM", r.ID)
 	}
 	doc.sources(e, c.Sources, l)
@@ -94,12 +94,8 @@ func Package(d PackageDocument) ([]byte, error) {
 func (d *document) sources(e *element, sources []Source, l *licences) {
 	for _, s := range sources {
 		from := s.element(l)
-		if !slices.ContainsFunc(d.Packages, func(other *element) bool { return other.ID == from.ID }) {
-			d.Packages = append(d.Packages, from)
-		}
-		if r := (relationship{e.ID, "GENERATED_FROM", from.ID}); !slices.Contains(d.Relationships, r) {
-			d.Relationships = append(d.Relationships, r)
-		}
+		d.take(from)
+		d.relate(e.ID, "GENERATED_FROM", from.ID)
 	}
 }
 

@@ -30,6 +30,9 @@ type document struct {
 	Packages      []*element     `json:"packages"`
 	Relationships []relationship `json:"relationships"`
 	Extracted     []extracted    `json:"hasExtractedLicensingInfos,omitempty"`
+
+	byID    map[string]*element
+	related map[relationship]bool
 }
 
 type creation struct {
@@ -109,13 +112,36 @@ func newDocument(name, tool string, created int64) *document {
 // describe adds an element that the document is about.
 func (d *document) describe(e *element) {
 	d.Describes = append(d.Describes, e.ID)
-	d.Packages = append(d.Packages, e)
+	d.take(e)
 	d.relate(documentID, "DESCRIBES", e.ID)
 }
 
+// relate adds a relationship unless it is there already.
 func (d *document) relate(from, how, to string) {
-	d.Relationships = append(d.Relationships, relationship{from, how, to})
+	r := relationship{from, how, to}
+	if d.related == nil {
+		d.related = map[relationship]bool{}
+	}
+	if !d.related[r] {
+		d.related[r] = true
+		d.Relationships = append(d.Relationships, r)
+	}
 }
+
+// take adds an element unless its identifier is taken.
+func (d *document) take(e *element) bool {
+	if d.find(e.ID) != nil {
+		return false
+	}
+	if d.byID == nil {
+		d.byID = map[string]*element{}
+	}
+	d.byID[e.ID] = e
+	d.Packages = append(d.Packages, e)
+	return true
+}
+
+func (d *document) find(id string) *element { return d.byID[id] }
 
 // encode writes the document. Its namespace is made of all the rest of it, so
 // that two documents have one only when they say the same.
