@@ -51,7 +51,7 @@ type Warning struct {
 // store are not what they were.
 func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Image, error) {
 	if reasons := refuseSeeds(packages); len(reasons) > 0 {
-		return nil, &Refusal{Image: s.Path, Reasons: reasons}
+		return nil, &Refusal{Image: s.Name(), Reasons: reasons}
 	}
 	if s.Contents.BaseImage != nil {
 		return nil, problems(s.Contents.Here.Key("baseimage").Problem("", "composing on top of a base image is not supported"))
@@ -84,7 +84,7 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 	}
 	if s.Distroless {
 		if reasons := checkDistroless(tree, c.marks(), c.fullNames()); len(reasons) > 0 {
-			return nil, &Refusal{Image: s.Path, Reasons: reasons}
+			return nil, &Refusal{Image: s.Name(), Reasons: reasons}
 		}
 	}
 	layers, err := makeLayers(ctx, o.Store, tree, all, s.Layering)

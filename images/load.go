@@ -28,7 +28,12 @@ const maxIncludes = 16
 // in the error, a diag.Problems, with its place. An include is looked for beside
 // the file that names it, then from the root of fsys.
 func Load(fsys fs.FS, file string) (*Spec, error) {
-	l := &loader{fsys: fsys}
+	return LoadAs(fsys, file, func(file string) string { return file })
+}
+
+// LoadAs is Load where messages, and all places, call a file of fsys by what name gives.
+func LoadAs(fsys fs.FS, file string, name func(file string) string) (*Spec, error) {
+	l := &loader{fsys: fsys, name: name}
 	s := l.load(path.Clean(file), nil)
 	if s != nil {
 		s.Path, s.Files = file, l.files
@@ -67,6 +72,7 @@ func (s *Spec) Name() string { return strings.TrimSuffix(path.Base(s.Path), path
 
 type loader struct {
 	fsys     fs.FS
+	name     func(string) string
 	files    []string
 	problems diag.Problems
 }
@@ -83,14 +89,14 @@ func (l *loader) load(file string, chain []string) *Spec {
 		if perr, ok := errors.AsType[*fs.PathError](err); ok {
 			text = perr.Err.Error()
 		}
-		l.problems = append(l.problems, diag.Problem{File: file, Text: "read image file: " + text})
+		l.problems = append(l.problems, diag.Problem{File: l.name(file), Text: "read image file: " + text})
 		return nil
 	}
 	if !slices.Contains(l.files, file) {
 		l.files = append(l.files, file)
 	}
 	var s Spec
-	root, err := yamlread.Decode(file, data, &s)
+	root, err := yamlread.Decode(l.name(file), data, &s)
 	if problems, ok := diag.Of(err); ok {
 		l.problems = append(l.problems, problems...)
 		return nil

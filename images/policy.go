@@ -33,13 +33,13 @@ func (r Reason) String() string {
 
 // Refusal says that a policy refuses the image. All reasons are in it.
 type Refusal struct {
-	Image   string   `json:"image"` // the image file
+	Image   string   `json:"image"` // the image's name
 	Reasons []Reason `json:"reasons"`
 }
 
 func (r *Refusal) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: the image is refused", r.Image)
+	fmt.Fprintf(&b, "image %s is refused", r.Image)
 	seed, distroless := false, false
 	for _, reason := range r.Reasons {
 		b.WriteString("\n  " + reason.String())
