@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"mvdan.cc/sh/v3/syntax"
@@ -162,6 +163,7 @@ func TestQuoting(t *testing.T) {
 		{Words, "a)\necho b\n(", "!is more than words"},
 		{Words, "a) echo b #", "!is more than words"},
 		{Words, "[a]=b", "!is more than words"},
+		{Words, "a\vb", "!holds a control character"},
 		{Words, "a 'b", "!reached EOF without closing quote `'`"},
 	}
 	for _, test := range tests {
@@ -190,8 +192,8 @@ func FuzzQuoting(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		if strings.ContainsRune(value, 0) || strings.ContainsRune(value, '\r') {
-			return // no text of a YAML file has a NUL; the parser drops carriage returns
+		if strings.ContainsAny(value, "\x00\r") || !utf8.ValidString(value) {
+			return // text of a YAML file is UTF-8 without NUL; the shell's parser drops carriage returns
 		}
 		for _, as := range []Quoting{Text, String, Words} {
 			quoted, err := as.quote(value)

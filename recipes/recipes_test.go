@@ -335,6 +335,29 @@ recipes/core/e.yaml:1:11: unknown field "nme"
 	}
 }
 
+// The recipes of the collection read and expand for every architecture, without a
+// lint warning.
+func TestCore(t *testing.T) {
+	all, err := recipes.LoadAll(os.DirFS("core"), "recipes/core")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, arch := range []apk.Arch{apk.ArchX86_64, apk.ArchAArch64} {
+		for _, r := range all {
+			s, err := recipes.Expand(r, recipes.Target{Arch: arch, Libc: "musl"}, nil)
+			if errors.Is(err, recipes.ErrOtherArch) {
+				continue
+			} else if err != nil {
+				t.Error(err)
+				continue
+			}
+			if problems := recipes.Lint(s); len(problems) > 0 {
+				t.Errorf("%s: %v", arch, problems)
+			}
+		}
+	}
+}
+
 // No link leads out of a folder of pipelines.
 func TestPipelineFolderIsClosed(t *testing.T) {
 	dir := t.TempDir()

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"unicode"
 
 	"mvdan.cc/sh/v3/syntax"
 )
@@ -41,6 +42,10 @@ func (q *Quoting) UnmarshalText(text []byte) error {
 
 // quote gives the shell text that a value becomes.
 func (q Quoting) quote(value string) (string, error) {
+	// The printer of scripts takes some control characters for marks of its own.
+	if strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) {
+		return "", errors.New("holds a control character")
+	}
 	switch q {
 	case String:
 		return quoteString(value)
@@ -71,7 +76,11 @@ func quoteString(value string) (string, error) {
 	if !ok || len(call.Assigns) != 1 || len(call.Args) != 0 || call.Assigns[0].Value == nil || call.Assigns[0].Append {
 		return "", errShape
 	}
-	return printShell(call.Assigns[0].Value)
+	printed, err := printShell(call.Assigns[0].Value)
+	if err != nil {
+		return "", err
+	}
+	return printed, stays(printed, 1, errShape)
 }
 
 var errWords = errors.New("is more than words: quote ; | & < > ( ) and what begins with [")
@@ -99,7 +108,20 @@ func quoteWords(value string) (string, error) {
 		}
 		words = append(words, word)
 	}
-	return strings.Join(words, " "), nil
+	joined := strings.Join(words, " ")
+	return joined, stays(joined, len(words), errWords)
+}
+
+// stays makes sure that printed words are read again as that many words of one command.
+func stays(printed string, words int, wrong error) error {
+	file, err := parseShell(": " + printed)
+	if err != nil {
+		return wrong
+	}
+	if call, ok := onlyCall(file); !ok || len(call.Args) != 1+words {
+		return wrong
+	}
+	return nil
 }
 
 // onlyCall gives the one command of a file, if it is one without redirections and the like.
