@@ -38,8 +38,6 @@ type DebianArchive struct {
 	// Fetcher gives the store, and the client that asks. The proxies and passwords
 	// that apt's settings name come before those of the environment.
 	Fetcher *Fetcher
-	// Etc is apt's folder of settings; /etc/apt when empty.
-	Etc string
 	// URIs are the archive's roots to ask instead of those of apt's sources, and
 	// Keyring the file of keys to believe instead of those of apt.
 	URIs    []string
@@ -81,7 +79,7 @@ func (a *DebianArchive) init(ctx context.Context) error {
 }
 
 func (a *DebianArchive) load(ctx context.Context) error {
-	etc := a.Etc
+	etc := a.Fetcher.AptDir
 	if etc == "" {
 		etc = "/etc/apt"
 	}

@@ -46,6 +46,9 @@ type Fetcher struct {
 	Log *slog.Logger
 	// MaxSize is the most bytes that one file may have; 8 GiB when 0.
 	MaxSize int64
+	// AptDir is apt's folder of settings, which name Debian's archive; /etc/apt when
+	// empty.
+	AptDir string
 	// GitProtocols are the transports of git-checkout; https, http and git when nil.
 	GitProtocols []string
 

@@ -404,7 +404,13 @@ func (c *checkout) work() error {
 			return err
 		}
 	}
-	// The index holds the times and inodes of this very folder.
+	// The index notes times and inodes of this very folder; read anew it does not. What
+	// is not checked out of a sparse tree stands there only.
+	if len(c.g.SparsePaths) == 0 {
+		if _, err := c.git("read-tree", "HEAD"); err != nil {
+			return err
+		}
+	}
 	for _, name := range []string{"FETCH_HEAD", "ORIG_HEAD", "COMMIT_EDITMSG", "AUTO_MERGE", "logs", "hooks", "description", "branches", "info/exclude"} {
 		if err := os.RemoveAll(filepath.Join(c.dir, ".git", filepath.FromSlash(name))); err != nil {
 			return err

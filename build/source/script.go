@@ -35,6 +35,12 @@ func Of(s *recipes.Script) ([]Wanted, error) {
 	return list, problems.Err()
 }
 
+// OfOutput lists what the steps of one package of a script ask from outside.
+func OfOutput(s *recipes.Script, o *recipes.Output) ([]Wanted, error) {
+	list, problems := ofSteps(s.Recipe, o.Steps)
+	return list, problems.Err()
+}
+
 // OfTest lists what a test asks from outside.
 func OfTest(s *recipes.Script, t *recipes.Test) ([]Wanted, error) {
 	if t == nil {

@@ -3,9 +3,7 @@ package debian_test
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -13,14 +11,11 @@ import (
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
-	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
-	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"github.com/klauspost/compress/zstd"
 	"github.com/tarn-build/tarn/pkg/debian"
-	"github.com/ulikunitz/xz"
+	"github.com/tarn-build/tarn/pkg/debian/debiantest"
 )
 
 func TestControl(t *testing.T) {
@@ -93,37 +88,6 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-func newKey(t testing.TB, name string, at time.Time, lifetime time.Duration) *openpgp.Entity {
-	t.Helper()
-	e, err := openpgp.NewEntity(name, "", name+"@example.org", &packet.Config{
-		Algorithm: packet.PubKeyAlgoEdDSA, Time: func() time.Time { return at }, KeyLifetimeSecs: uint32(lifetime / time.Second),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
-func sign(t testing.TB, text string, at time.Time, keys ...*openpgp.Entity) []byte {
-	t.Helper()
-	var private []*packet.PrivateKey
-	for _, k := range keys {
-		private = append(private, k.PrivateKey)
-	}
-	var b bytes.Buffer
-	w, err := clearsign.EncodeMulti(&b, private, &packet.Config{Time: func() time.Time { return at }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(w, text); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
 func keyring(t testing.TB, armored bool, keys ...*openpgp.Entity) *debian.Keyring {
 	t.Helper()
 	var file bytes.Buffer
@@ -158,10 +122,10 @@ func keyring(t testing.TB, armored bool, keys ...*openpgp.Entity) *debian.Keyrin
 func TestInRelease(t *testing.T) {
 	made := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	now := made.AddDate(0, 6, 0)
-	right := newKey(t, "right", made, 365*24*time.Hour)
-	other := newKey(t, "other", made, 0)
+	right := debiantest.NewKey(t, "right", made, 365*24*time.Hour)
+	other := debiantest.NewKey(t, "other", made, 0)
 	text := release(" " + hexA + " 1 a\n")
-	signed := sign(t, text, now, right)
+	signed := debiantest.Sign(t, text, now, right)
 
 	for name, c := range map[string]struct {
 		data []byte
@@ -171,8 +135,9 @@ func TestInRelease(t *testing.T) {
 	}{
 		"right key":                     {signed, []*openpgp.Entity{right}, now, true},
 		"right key among others":        {signed, []*openpgp.Entity{other, right}, now, true},
-		"two signatures, one known":     {sign(t, text, now, other, right), []*openpgp.Entity{right}, now, true},
-		"two signatures, other order":   {sign(t, text, now, right, other), []*openpgp.Entity{right}, now, true},
+		"two signatures, one known":     {debiantest.Sign(t, text, now, other, right), []*openpgp.Entity{right}, now, true},
+		"two signatures, other order":   {debiantest.Sign(t, text, now, right, other), []*openpgp.Entity{right}, now, true},
+		"one key expired, one good":     {debiantest.Sign(t, text, now, right, other), []*openpgp.Entity{right, other}, now.AddDate(1, 0, 0), true},
 		"wrong key":                     {signed, []*openpgp.Entity{other}, now, false},
 		"no keys":                       {signed, nil, now, false},
 		"expired key":                   {signed, []*openpgp.Entity{right}, now.AddDate(1, 0, 0), false},
@@ -182,7 +147,7 @@ func TestInRelease(t *testing.T) {
 		"a paragraph after":             {append(bytes.Clone(signed), "Origin: evil\n"...), []*openpgp.Entity{right}, now, false},
 		"unsigned":                      {[]byte(text), []*openpgp.Entity{right}, now, false},
 		"cut off":                       {signed[:len(signed)/2], []*openpgp.Entity{right}, now, false},
-		"signature of another text":     {append(bytes.Clone(signed[:bytes.Index(signed, []byte("-----BEGIN PGP SIGNATURE"))]), sign(t, text+"x", now, right)[bytes.Index(sign(t, text+"x", now, right), []byte("-----BEGIN PGP SIGNATURE")):]...), []*openpgp.Entity{right}, now, false},
+		"signature of another text":     {append(bytes.Clone(signed[:bytes.Index(signed, []byte("-----BEGIN PGP SIGNATURE"))]), debiantest.Sign(t, text+"x", now, right)[bytes.Index(debiantest.Sign(t, text+"x", now, right), []byte("-----BEGIN PGP SIGNATURE")):]...), []*openpgp.Entity{right}, now, false},
 		"an unsigned header in the top": {bytes.Replace(signed, []byte("Hash: "), []byte("Origin: evil\nHash: "), 1), []*openpgp.Entity{right}, now, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -351,55 +316,13 @@ func TestAptSources(t *testing.T) {
 	}
 }
 
-// deb makes a package of members that are tar files.
-func deb(t testing.TB, suffix string, version string, control, data []byte) []byte {
+func tarball(t testing.TB, suffix string, files ...string) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	b.WriteString("!<arch>\n")
-	for _, m := range []struct {
-		name string
-		data []byte
-	}{{"debian-binary", []byte(version)}, {"_ignored", []byte("x")}, {"control.tar" + suffix, control}, {"data.tar" + suffix, data}} {
-		fmt.Fprintf(&b, "%-16s%-12d%-6d%-6d%-8s%-10d`\n", m.name, 0, 0, 0, "100644", len(m.data))
-		b.Write(m.data)
-		if len(m.data)%2 == 1 {
-			b.WriteByte('\n')
-		}
-	}
-	return b.Bytes()
-}
-
-func tarball(t testing.TB, compress func(io.Writer) (io.WriteCloser, error), files ...string) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	c, err := compress(&b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := tar.NewWriter(c)
+	var entries []debiantest.Entry
 	for i := 0; i < len(files); i += 2 {
-		if err := w.WriteHeader(&tar.Header{Name: files[i], Mode: 0o644, Size: int64(len(files[i+1])), Typeflag: tar.TypeReg}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, files[i+1]); err != nil {
-			t.Fatal(err)
-		}
+		entries = append(entries, debiantest.Entry{Name: files[i], Content: files[i+1]})
 	}
-	if err := errors.Join(w.Close(), c.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
-type plain struct{ io.Writer }
-
-func (plain) Close() error { return nil }
-
-var compressions = map[string]func(io.Writer) (io.WriteCloser, error){
-	"":     func(w io.Writer) (io.WriteCloser, error) { return plain{w}, nil },
-	".gz":  func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
-	".xz":  func(w io.Writer) (io.WriteCloser, error) { return xz.NewWriter(w) },
-	".zst": func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) },
+	return debiantest.Tar(t, suffix, entries...)
 }
 
 func readDeb(data []byte, limits debian.Limits) (name string, files map[string]string, err error) {
@@ -419,11 +342,11 @@ func readDeb(data []byte, limits debian.Limits) (name string, files map[string]s
 func TestDeb(t *testing.T) {
 	big := strings.Repeat("0123456789", 50_000)
 	want := map[string]string{"./usr/bin/hello": "hello\n", "./usr/share/big": big}
-	for suffix, compress := range compressions {
+	for suffix := range debiantest.Compressions {
 		t.Run("data.tar"+suffix, func(t *testing.T) {
-			control := tarball(t, compress, "./md5sums", "x", "./control", "Package: hello\nVersion: 1\n")
-			data := tarball(t, compress, "./usr/bin/hello", "hello\n", "./usr/share/big", big)
-			whole := deb(t, suffix, "2.0\n", control, data)
+			control := tarball(t, suffix, "./md5sums", "x", "./control", "Package: hello\nVersion: 1\n")
+			data := tarball(t, suffix, "./usr/bin/hello", "hello\n", "./usr/share/big", big)
+			whole := debiantest.Deb(t, suffix, "2.0\n", control, data)
 			name, files, err := readDeb(whole, debian.Limits{})
 			if err != nil {
 				t.Fatal(err)
@@ -453,14 +376,14 @@ func TestDeb(t *testing.T) {
 			}
 		})
 	}
-	if _, _, err := readDeb(deb(t, "", "3.0\n", nil, nil), debian.Limits{}); err == nil {
+	if _, _, err := readDeb(debiantest.Deb(t, "", "3.0\n", nil, nil), debian.Limits{}); err == nil {
 		t.Error("format version 3 is accepted")
 	}
 }
 
 func FuzzDeb(f *testing.F) {
-	for suffix, compress := range compressions {
-		f.Add(deb(f, suffix, "2.0\n", tarball(f, compress, "control", "Package: a\n"), tarball(f, compress, "./a", "b")))
+	for suffix := range debiantest.Compressions {
+		f.Add(debiantest.Deb(f, suffix, "2.0\n", tarball(f, suffix, "control", "Package: a\n"), tarball(f, suffix, "./a", "b")))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, files, err := readDeb(data, debian.Limits{Control: 1 << 20, Data: 1 << 20, Entries: 1000})
@@ -479,10 +402,10 @@ func mapValues(m map[string]string) (values []string) {
 
 func FuzzInRelease(f *testing.F) {
 	made := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	key := newKey(f, "fuzz", made, 0)
+	key := debiantest.NewKey(f, "fuzz", made, 0)
 	ring := keyring(f, false, key)
 	text := release(" " + hexA + " 1 a\n")
-	f.Add(sign(f, text, made, key))
+	f.Add(debiantest.Sign(f, text, made, key))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got, _, err := ring.VerifyClearSigned(data, made)
 		// Blanks at the end of lines and line ends are not part of what is signed.
