@@ -212,6 +212,7 @@ func (c *checker) own(t *Task) {
 	c.refuse(t.Needs.Here, "native")
 	for _, input := range t.Inputs {
 		c.refuse(input.Here, "as")
+		c.refuse(input.Here, "hint")
 	}
 }
 

@@ -177,6 +177,9 @@ type Input struct {
 	Required    bool           `yaml:"required" json:"required,omitempty"`
 	// As says how the value gets into shell text; in built-in pipelines only. See Quoting.
 	As Quoting `yaml:"as" json:"as,omitempty"`
+	// Hint says that the value decides nothing of what a native step gives, e.g. how
+	// often it tries; in built-in pipelines only.
+	Hint bool `yaml:"hint" json:"hint,omitempty"`
 }
 
 // Needs are packages that a task asks for.

@@ -160,7 +160,8 @@ type Step struct {
 	Line    int               `json:"-"`                 // where it stands in the recipe, from 1
 	Shell   string            `json:"shell,omitempty"`   // finished script, run by /bin/sh as FORMATS 2.8 tells; empty for a native step
 	Native  string            `json:"native,omitempty"`  // "fetch", "git-checkout", "strip", "split/dev", ...
-	Inputs  map[string]string `json:"inputs,omitempty"`  // of a native step, all of them, substituted
+	Inputs  map[string]string `json:"inputs,omitempty"`  // of a native step, substituted, but for Hints
+	Hints   map[string]string `json:"-"`                 // inputs of a native step that decide nothing, e.g. retry-limit
 	Dir     string            `json:"dir,omitempty"`     // absolute, inside; "/home/build" when empty
 	Env     map[string]string `json:"env,omitempty"`     // over the script's environment
 	Package string            `json:"package,omitempty"` // whose melange-out folder the step works in: ${{context.name}}

@@ -425,7 +425,15 @@ func (e *expander) emit(t *Task, script string, f *frame) {
 		s.Native = t.Native
 		s.Inputs = make(map[string]string, len(f.inputs))
 		for name, value := range f.inputs {
-			s.Inputs[strings.TrimPrefix(name, "inputs.")] = value
+			name = strings.TrimPrefix(name, "inputs.")
+			if !f.file.task.Inputs[name].Hint {
+				s.Inputs[name] = value
+				continue
+			}
+			if s.Hints == nil {
+				s.Hints = map[string]string{}
+			}
+			s.Hints[name] = value
 		}
 	}
 	*f.steps = append(*f.steps, s)
