@@ -132,10 +132,8 @@ func visitContent(f *File, r io.Reader, visit func(f *File, content io.Reader) e
 	if err := visit(f, content); err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.Discard, content); err != nil {
-		return readable(err)
-	}
-	return nil
+	_, err := io.Copy(io.Discard, content)
+	return err
 }
 
 // contentReader gives a file's content. Its last bytes come with an error if the
@@ -161,6 +159,8 @@ func (c *contentReader) Read(p []byte) (int, error) {
 			err = &TrustError{"/" + c.f.Path, fmt.Sprintf("expected sha1 %x, found %x", c.want[:], got[:])}
 		}
 		c.f.SHA1 = got
+	} else if err != nil {
+		err = readable(err)
 	}
 	c.err = err
 	return n, err

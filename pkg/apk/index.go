@@ -426,6 +426,14 @@ func appendEntry(dst []byte, e *Entry) []byte {
 	return dst
 }
 
+// checkText is that of Info; an entry without a checksum would name no package.
+func (e *Entry) checkText() error {
+	if e.Checksum == (Checksum{}) {
+		return errors.New("it has no checksum")
+	}
+	return e.Info.checkText()
+}
+
 // EntryOf is a package as an index lists it; fileSize is that of the package file.
 func EntryOf(p *Package, fileSize int64) *Entry {
 	return &Entry{Info: p.Info, Checksum: p.Checksum, FileSize: fileSize}
