@@ -12,12 +12,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sort"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -305,36 +308,55 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
-// The same packages give the same image in another store, on another day, under
-// another mask for new files, signed by another key.
+// The same packages give the same image in another store, under another mask for
+// new files, on one processor, and signed by another key.
 func TestSameBytes(t *testing.T) {
-	first := mustCompose(t, openStore(t), webImage, layoutPackage, muslPackage, webPackage)
+	packages := []contents{layoutPackage, muslPackage, webPackage, big("a", "1-r0"), big("b", "1-r0"), big("c", "1-r0"), big("d", "1-r0"), big("e", "1-r0"), big("f", "1-r0")}
+	first := mustCompose(t, openStore(t), webImage, packages...)
+	want := layoutBytes(t, first)
 	signed := webPackage
 	signed.junk = "another-key"
-	second := mustCompose(t, openStore(t), webImage, layoutPackage, muslPackage, signed)
-	if first.About.Digest != second.About.Digest {
-		t.Errorf("signed by another key: got %s, want %s", second.About.Digest, first.About.Digest)
-	}
-	if !bytes.Equal(first.SBOM, second.SBOM) {
-		t.Error("signed by another key: the SBOMs differ")
-	}
+	packages[2] = signed
+	defer syscall.Umask(syscall.Umask(0o077))
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	st := openStore(t)
-	packages := put(t, st, layoutPackage, muslPackage, webPackage)
-	var digests []string
-	for range 2 {
-		image, err := compose(t, st, webImage, packages)
-		if err != nil {
-			t.Fatal(err)
+	for _, when := range []string{"elsewhere", "again"} {
+		image := mustCompose(t, st, webImage, packages...)
+		if image.About.Digest != first.About.Digest {
+			t.Errorf("%s: got %s, want %s", when, image.About.Digest, first.About.Digest)
 		}
-		digests = append(digests, image.About.Digest)
-		dir := filepath.Join(t.TempDir(), "layout")
-		if err := image.WriteLayout(t.Context(), dir); err != nil {
-			t.Fatal(err)
+		if !bytes.Equal(first.SBOM, image.SBOM) {
+			t.Errorf("%s: the SBOMs differ", when)
+		}
+		if diff := cmp.Diff(want, layoutBytes(t, image)); diff != "" {
+			t.Errorf("%s: layouts differ: -want +got:\n%s", when, diff)
+		}
+		if diff := cmp.Diff(list(t, first), list(t, image)); diff != "" {
+			t.Errorf("%s: files differ: -want +got:\n%s", when, diff)
 		}
 	}
-	if digests[0] != digests[1] || digests[0] != first.About.Digest {
-		t.Errorf("got %s, want %s each time", digests, first.About.Digest)
+}
+
+// layoutBytes gives the digest of every file of the image's layout.
+func layoutBytes(t *testing.T, image *images.Image) map[string]string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "layout")
+	if err := image.WriteLayout(t.Context(), dir); err != nil {
+		t.Fatal(err)
 	}
+	files := map[string]string{}
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		files[name] = fmt.Sprintf("%x", sha256.Sum256(data))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
 }
 
 // big is a package with a layer of its own.
@@ -453,6 +475,8 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"a shell by name", "", contents{files: []string{"0755 usr/bin/bash x"}}, []images.Reason{{Rule: "shell", Path: "/usr/bin/bash", Text: "a shell (bash)"}}},
 		{"a shell that cannot be run", "", contents{files: []string{"0644 usr/share/bash x", "0755 usr/share/sh/"}}, nil},
+		{"a program of a rare shell's name elsewhere", "", contents{files: []string{"0755 usr/lib/x/rc x", "0755 usr/lib/x/stack x"}}, nil},
+		{"a rare shell", "", contents{files: []string{"0755 usr/bin/fish x"}}, []images.Reason{{Rule: "shell", Path: "/usr/bin/fish", Text: "a shell (fish)"}}},
 		{"a link to busybox", "", contents{files: []string{"0755 usr/bin/busybox x", "usr/bin/ls -> busybox"}}, []images.Reason{
 			{Rule: "shell", Path: "/usr/bin/busybox", Text: "a shell (busybox)"}, {Rule: "shell", Path: "/usr/bin/ls", Text: "a link to a shell (/usr/bin/busybox)"},
 		}},

@@ -86,6 +86,21 @@ func TestLoadReadsApkosExamples(t *testing.T) {
 	}
 }
 
+// The images of this repository are well formed.
+func TestOwnImages(t *testing.T) {
+	specs, err := images.LoadAll(os.DirFS("."), "core")
+	if err != nil {
+		t.Fatal(err)
+	}
+	distroless := map[string]bool{}
+	for _, s := range specs {
+		distroless[s.Name()] = s.Distroless
+	}
+	if !distroless["static"] || !distroless["nginx"] {
+		t.Errorf("static and nginx are not distroless: %v", distroless)
+	}
+}
+
 const everyField = `contents:
   repositories: [https://example.org/os, "@local ./packages"]
   build_repositories: [./build]

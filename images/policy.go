@@ -74,10 +74,13 @@ func refuseSeeds(packages []Package) []Reason {
 	return reasons
 }
 
-// shells are programs that give whoever reaches them a command line.
-var shells = []string{"sh", "ash", "bash", "rbash", "dash", "hush", "lash", "msh", "zsh", "ksh", "ksh93", "mksh", "lksh", "oksh", "pdksh", "csh", "tcsh", "fish", "yash", "posh", "rc", "es", "elvish", "nu", "xonsh", "pwsh", "busybox", "toybox", "sash", "osh", "ysh", "oil"}
+// shells are programs that give whoever reaches them a command line, wherever they stand.
+var shells = []string{"sh", "ash", "bash", "rbash", "dash", "zsh", "ksh", "ksh93", "mksh", "lksh", "oksh", "pdksh", "csh", "tcsh", "yash", "posh", "pwsh", "busybox", "toybox"}
 
-// managers are programs that install further software.
+// rareShells have names that other things have too: they count in folders of programs.
+var rareShells = []string{"hush", "lash", "msh", "fish", "rc", "es", "elvish", "nu", "xonsh", "sash", "osh", "ysh", "oil"}
+
+// managers are programs that install further software. They count in folders of programs.
 var managers = []string{
 	"apk", "apk.static", "apt", "apt-get", "aptitude", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "yum", "dnf", "dnf5", "microdnf", "tdnf", "zypper", "pacman", "xbps-install", "opkg", "emerge", "nix", "nix-env", "guix", "brew", "snap", "flatpak",
 	"pip", "pip3", "pipx", "uv", "poetry", "conda", "mamba", "npm", "npx", "yarn", "pnpm", "corepack", "gem", "bundle", "bundler", "cargo", "composer", "cpan", "cpanm", "luarocks", "cabal", "stack", "opam",
@@ -117,10 +120,11 @@ func checkDistroless(t *rootfs.Tree, marks map[string]string, fullNames map[stri
 		}
 		// python3.12 and pip3.12 are python and pip
 		name := strings.TrimRight(base, "0123456789.")
+		programs := inPrograms(n.Path)
 		switch {
-		case slices.Contains(shells, base):
+		case slices.Contains(shells, base), programs && slices.Contains(rareShells, base):
 			add(n, ruleShell, fmt.Sprintf("a shell (%s)", base))
-		case slices.Contains(managers, base), name != "" && name != base && slices.Contains(managers, name):
+		case programs && (slices.Contains(managers, base) || slices.Contains(managers, name)):
 			add(n, ruleManager, fmt.Sprintf("a package manager (%s)", cmp.Or(name, base)))
 		case listed[n.Path]:
 			add(n, ruleShell, "a shell (it stands in /etc/shells)")
@@ -151,10 +155,15 @@ func runnable(t *rootfs.Tree, n *rootfs.Node) bool {
 	}
 	to, found := t.Stat(n.Path)
 	if !found {
-		dir := path.Base(path.Dir(n.Path))
-		return dir == "bin" || dir == "sbin"
+		return inPrograms(n.Path)
 	}
 	return to.Mode.IsRegular() && to.Mode&0o111 != 0
+}
+
+// inPrograms reports whether a path stands in a folder of programs.
+func inPrograms(p string) bool {
+	dir := path.Base(path.Dir(p))
+	return dir == "bin" || dir == "sbin"
 }
 
 // listedShells are the paths of the tree that /etc/shells names.
