@@ -171,10 +171,7 @@ func (s *Seed) build(ctx context.Context, st *store.Store) (store.Digest, error)
 	if programs := t.programs(); !slices.Equal(programs, s.lock.Programs) || t.size() != s.lock.Size {
 		return "", errors.New("what the packages hold is not what the lock says of programs and size\n  hint: write a new lock with tarn seed --update")
 	}
-	contents, err := t.contents(sp)
-	if err != nil {
-		return "", err
-	}
+	contents := t.contents(sp)
 	dir, release, err := st.TempDir("seed-package")
 	if err != nil {
 		return "", err
@@ -197,11 +194,8 @@ func (s *Seed) build(ctx context.Context, st *store.Store) (store.Digest, error)
 	return d, err
 }
 
-// contents lists the tree, sorted by path, a hard link after its file.
-func (t tree) contents(sp *spools) ([]apk.Content, error) {
-	if err := t.sortLinks(); err != nil {
-		return nil, err
-	}
+// contents lists the tree, sorted by path.
+func (t tree) contents(sp *spools) []apk.Content {
 	paths := make([]string, 0, len(t))
 	for p := range t {
 		paths = append(paths, p)
@@ -221,7 +215,7 @@ func (t tree) contents(sp *spools) ([]apk.Content, error) {
 		}
 		list = append(list, c)
 	}
-	return list, nil
+	return list
 }
 
 // sortLinks makes the first name of a file, in the order of names, the file, and its

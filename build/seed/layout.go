@@ -202,6 +202,9 @@ func (t tree) finish(arch string) error {
 		}
 		t["usr/bin/"+name] = &node{kind: apk.TypeSymlink, mode: 0o777, link: "../../" + bin + name, from: "the layout"}
 	}
+	if err := t.sortLinks(); err != nil {
+		return err
+	}
 	return t.addFolders()
 }
 

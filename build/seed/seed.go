@@ -164,7 +164,9 @@ func (s *Seed) fetchPackages(ctx context.Context) error {
 	if err == nil {
 		for _, p := range missing {
 			if l, found := listed[p.Name]; found && l.Version == p.Version && l.File.SHA256 != p.SHA256 {
-				return &source.MismatchError{Algorithm: "sha256", Want: p.SHA256, Got: l.File.SHA256}
+				return &source.Error{Name: p.Name + " " + p.Version, Digest: "sha256 " + p.SHA256, Tried: []source.Attempt{{
+					From: "the index of suite " + s.lock.Suite, Err: &source.MismatchError{Algorithm: "sha256", Want: p.SHA256, Got: l.File.SHA256},
+				}}}
 			}
 		}
 	}

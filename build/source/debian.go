@@ -22,6 +22,7 @@ import (
 	"github.com/tarn-build/tarn/pkg/debian"
 	"github.com/tarn-build/tarn/pkg/host"
 	"github.com/tarn-build/tarn/pkg/store"
+	"golang.org/x/sync/singleflight"
 )
 
 // maxIndex is the most bytes that an index of the archive may expand to. Sources
@@ -48,6 +49,7 @@ type DebianArchive struct {
 	client  *Client
 	sources []aptSource
 
+	flight singleflight.Group // a suite is asked for once, however many want it
 	mu     sync.Mutex
 	suites map[string]*Suite // checked in this process
 }
@@ -286,6 +288,15 @@ func (a *DebianArchive) Suite(ctx context.Context, suite string) (*Suite, error)
 	if known != nil {
 		return known, nil
 	}
+	found, err, _ := a.flight.Do(suite, func() (any, error) { return a.askAll(ctx, suite) })
+	if err != nil {
+		return nil, err
+	}
+	return found.(*Suite), nil
+}
+
+// askAll asks the roots that may have a suite, until one has it.
+func (a *DebianArchive) askAll(ctx context.Context, suite string) (*Suite, error) {
 	roots := a.roots(suite)
 	if len(roots) == 0 {
 		return nil, fmt.Errorf("suite %s: apt's sources name no archive of Debian\n  hint: name one in tarn.yaml", suite)

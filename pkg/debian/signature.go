@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
@@ -17,8 +18,12 @@ import (
 // maxKeyring is the size, in bytes, that a keyring may have.
 const maxKeyring = 16 << 20
 
-// Keyring is OpenPGP keys whose signatures are believed.
-type Keyring struct{ entities openpgp.EntityList }
+// Keyring is OpenPGP keys whose signatures are believed. It may be used from several
+// goroutines.
+type Keyring struct {
+	mu       sync.Mutex // keys note what was verified of them
+	entities openpgp.EntityList
+}
 
 // ReadKeyring reads public keys, binary or in ASCII armour, as they stand in the
 // files of Signed-By. Keys of kinds that are not known are left out.
@@ -61,7 +66,7 @@ func (k *Keyring) add(r io.Reader) error {
 	return nil
 }
 
-// Add joins the keys of another keyring to k.
+// Add moves the keys of another keyring, which is not used any more, to k.
 func (k *Keyring) Add(other *Keyring) { k.entities = append(k.entities, other.entities...) }
 
 // Len is the number of keys.
@@ -91,6 +96,8 @@ func (k *Keyring) VerifyClearSigned(data []byte, at time.Time) (text []byte, sig
 	if len(bytes.TrimSpace(rest)) > 0 {
 		return refuse("there is more after the signed text")
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	config := &packet.Config{Time: func() time.Time { return at }}
 	details, err := openpgp.VerifyDetachedSignatureReader(k.entities, bytes.NewReader(block.Bytes), block.ArmoredSignature.Body, config)
 	if err != nil {
