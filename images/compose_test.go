@@ -349,8 +349,12 @@ func layoutBytes(t *testing.T, image *images.Image) map[string]string {
 		if err != nil || d.IsDir() {
 			return err
 		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
 		data, err := os.ReadFile(filepath.Join(dir, name))
-		files[name] = fmt.Sprintf("%x", sha256.Sum256(data))
+		files[name] = fmt.Sprintf("%v %x", info.Mode(), sha256.Sum256(data))
 		return err
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,12 +47,25 @@ func WriteLayout(ctx context.Context, dir string, images ...*Image) error {
 				return err
 			}
 		}
-		return nil
+		return plainModes(tmp)
 	})
 	if err != nil {
 		return fmt.Errorf("write image layout %s: %w", dir, err)
 	}
 	return nil
+}
+
+// plainModes gives the files of a layout, which anybody may read, the same modes whatever the umask is.
+func plainModes(dir string) error {
+	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.Chmod(name, 0o755)
+		}
+		return os.Chmod(name, 0o644)
+	})
 }
 
 // WriteArchive writes the image as a file that docker load and podman load take,
