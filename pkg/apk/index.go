@@ -210,8 +210,12 @@ func (p *indexParser) record(text string, other func(key byte, value string) err
 	begin := p.line + 1
 	var seen [4]uint64
 	for text != "" {
-		line, rest, _ := strings.Cut(text, "\n")
-		text = rest
+		line := text
+		if end := strings.IndexByte(text, '\n'); end >= 0 {
+			line, text = text[:end], text[end+1:]
+		} else {
+			text = ""
+		}
 		p.line++
 		if line == "" {
 			break

@@ -155,8 +155,12 @@ func appendDependencies(all []Dependency, s string) ([]Dependency, error) {
 		all = make([]Dependency, 0, 1+strings.Count(s, " "))
 	}
 	for s != "" {
-		word, rest, _ := strings.Cut(s, " ")
-		s = rest
+		word := s
+		if end := strings.IndexByte(s, ' '); end >= 0 {
+			word, s = s[:end], s[end+1:]
+		} else {
+			s = ""
+		}
 		if word == "" {
 			continue
 		}

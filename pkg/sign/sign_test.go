@@ -1,0 +1,243 @@
+package sign_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/tarn-build/tarn/pkg/sign"
+)
+
+var newKey = sync.OnceValue(func() *sign.Key {
+	key, err := sign.Generate("test.rsa", 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
+func TestWriteLoadSign(t *testing.T) {
+	old := syscall.Umask(0o077) // modes do not depend on it
+	defer syscall.Umask(old)
+	dir := t.TempDir()
+	key := newKey()
+	if err := key.WriteFiles(dir); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, fmt.Sprintf("%s %o", e.Name(), info.Mode()))
+	}
+	if got, want := strings.Join(names, ", "), "test.rsa 600, test.rsa.pub 644"; got != want {
+		t.Errorf("files: got %s, want %s", got, want)
+	}
+	loaded, err := sign.Load(filepath.Join(dir, "test.rsa"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if loaded.KeyName() != "test.rsa.pub" {
+		t.Errorf("name: got %q", loaded.KeyName())
+	}
+	digest := sha256.Sum256([]byte("text"))
+	first, err := key.Sign(digest[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := loaded.Sign(digest[:])
+	if err != nil || !bytes.Equal(first, second) {
+		t.Errorf("the key that was read signs otherwise: %v", err)
+	}
+	var ring sign.Keyring
+	if err := ring.Load(dir); err != nil {
+		t.Fatal(err)
+	}
+	public := ring.PublicKey("test.rsa.pub")
+	if public == nil || len(ring.Keys()) != 1 {
+		t.Fatalf("keys: %v", ring.Keys())
+	}
+	if err := rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], first); err != nil {
+		t.Error(err)
+	}
+	if _, err := key.Sign([]byte("short")); err == nil {
+		t.Error("what is no SHA-256 was signed")
+	}
+}
+
+func TestKeysAreNeverOverwritten(t *testing.T) {
+	for _, there := range []string{"test.rsa", "test.rsa.pub"} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, there), []byte("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := newKey().WriteFiles(dir)
+		if err == nil || !strings.Contains(err.Error(), there+" is there already") {
+			t.Errorf("%s: got %v, want that it is there already", there, err)
+		}
+		left, _ := os.ReadDir(dir)
+		data, _ := os.ReadFile(filepath.Join(dir, there))
+		if len(left) != 1 || string(data) != "old" {
+			t.Errorf("%s: left %v, %q", there, left, data)
+		}
+	}
+	if err := newKey().WriteFiles(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want that the folder is not there", err)
+	}
+}
+
+func encode(kind string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func TestLoad(t *testing.T) {
+	private := must(rsa.GenerateKey(rand.Reader, 2048))
+	other := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	t.Setenv("GODEBUG", "rsa1024min=0")
+	short := must(rsa.GenerateKey(rand.Reader, 1024))
+	pkcs1 := encode("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(private))
+	public := encode("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(&private.PublicKey)))
+	encrypted := string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-128-CBC,00"}, Bytes: []byte("x")}))
+	for name, test := range map[string]struct{ file, text, want string }{
+		"PKCS#1":             {"a.rsa", pkcs1, ""},
+		"PKCS#8":             {"a.rsa", encode("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(private))), ""},
+		"text before it":     {"a.rsa", "# mine\n" + pkcs1, ""},
+		"another name":       {"a.pem", pkcs1, "expected a file name that ends in .rsa"},
+		"no name":            {".rsa", pkcs1, "expected a file name that ends in .rsa"},
+		"elliptic":           {"a.rsa", encode("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(other))), "it is no RSA key"},
+		"elliptic, old form": {"a.rsa", encode("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(other))), `it is a "EC PRIVATE KEY", expected an RSA private key`},
+		"short":              {"a.rsa", encode("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(short)), "1024 bits are too few: at least 2048"},
+		"public":             {"a.rsa", public, "it is a public key, expected a private one"},
+		"encrypted":          {"a.rsa", encrypted, "it is encrypted\n  hint:"},
+		"encrypted PKCS#8":   {"a.rsa", encode("ENCRYPTED PRIVATE KEY", []byte("x")), "it is encrypted\n  hint:"},
+		"text":               {"a.rsa", "hello", "expected a private key in PEM, found none"},
+		"malformed":          {"a.rsa", encode("RSA PRIVATE KEY", []byte("hello")), "malformed rsa private key"},
+		"huge":               {"a.rsa", strings.Repeat("x", 1<<20), "expected a file of at most 65536 bytes"},
+	} {
+		path := filepath.Join(t.TempDir(), test.file)
+		if err := os.WriteFile(path, []byte(test.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		key, err := sign.Load(path)
+		if test.want == "" {
+			if err != nil || key.KeyName() != test.file+".pub" {
+				t.Errorf("%s: got %v, %v", name, key, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q", name, err, test.want)
+		}
+	}
+	if _, err := sign.Load(filepath.Join(t.TempDir(), "a.rsa")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want that it is not there", err)
+	}
+	for name, test := range map[string]struct{ file, text, want string }{
+		"PKIX":      {"a.rsa.pub", public, ""},
+		"PKCS#1":    {"a.rsa.pub", encode("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&private.PublicKey)), ""},
+		"a name":    {"a.pub", public, "expected a file name that ends in .rsa.pub"},
+		"a path":    {"x/a.rsa.pub", public, "expected a file name"},
+		"elliptic":  {"a.rsa.pub", encode("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(&other.PublicKey))), "it is no RSA key"},
+		"short":     {"a.rsa.pub", encode("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(&short.PublicKey))), "1024 bits are too few"},
+		"private":   {"a.rsa.pub", pkcs1, "it is a private key, expected a public one"},
+		"other":     {"a.rsa.pub", encode("CERTIFICATE", nil), `it is a "CERTIFICATE"`},
+		"text":      {"a.rsa.pub", "hello", "found none"},
+		"malformed": {"a.rsa.pub", encode("PUBLIC KEY", []byte("x")), "malformed public key"},
+	} {
+		_, err := sign.ParsePublic(test.file, []byte(test.text))
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("public %s: got %v, want %q", name, err, test.want)
+		}
+	}
+}
+
+func TestGenerateRefuses(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		bits int
+		want string
+	}{
+		{"a", 2048, "ends in .rsa"}, {"x/a.rsa", 2048, "ends in .rsa"}, {"a.rsa", 1024, "1024 bits are out of range"}, {"a.rsa", 1 << 20, "out of range"},
+	} {
+		if _, err := sign.Generate(test.name, test.bits); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("Generate(%q, %d): got %v, want %q", test.name, test.bits, err, test.want)
+		}
+	}
+}
+
+func TestKeyring(t *testing.T) {
+	dir := t.TempDir()
+	if err := newKey().WriteFiles(dir); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"README.md": "not a key", "other.pub": "nor this"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ring := &sign.Keyring{}
+	if err := errors.Join(ring.Load(dir), ring.Load(filepath.Join(dir, "test.rsa.pub"))); err != nil {
+		t.Fatal(err)
+	}
+	if ring.PublicKey("test.rsa") != nil || ring.PublicKey("") != nil || ring.AcceptsSHA1() {
+		t.Error("the ring trusts more than it was told")
+	}
+	other, err := sign.Generate("test.rsa", 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ring.Add(other.Public()); err == nil || !strings.Contains(err.Error(), "there is another key of that name") {
+		t.Errorf("got %v, want that there is another", err)
+	}
+	if err := ring.Load(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want that it is not there", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "bad.rsa.pub"), []byte("hello"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := ring.Load(dir); err == nil || !strings.Contains(err.Error(), "bad.rsa.pub") {
+		t.Errorf("got %v, want bad.rsa.pub named", err)
+	}
+	none := (*sign.Keyring)(nil)
+	if none.PublicKey("test.rsa.pub") != nil || none.AcceptsSHA1() {
+		t.Error("no ring trusts a key")
+	}
+}
+
+// A key that is printed by mistake does not show itself.
+func TestKeysDoNotPrintThemselves(t *testing.T) {
+	key := newKey()
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x", "%q"} {
+		if got := fmt.Sprintf(verb, key); len(got) > 200 || strings.Contains(got, "Primes") {
+			t.Errorf("%s shows the key: %.200s", verb, got)
+		}
+	}
+}
