@@ -1,0 +1,28 @@
+package namespace
+
+import (
+	"os"
+	"testing"
+
+	"github.com/tarn-build/tarn/pkg/sandbox/sandboxtest"
+)
+
+func TestMain(m *testing.M) {
+	Init()
+	code := m.Run()
+	sandboxtest.CleanUp()
+	os.Exit(code)
+}
+
+func TestPromises(t *testing.T) { sandboxtest.Run(t, Backend{}) }
+
+// TestPromisesOlderKernel mounts the overlay as kernels before 6.5 have it.
+func TestPromisesOlderKernel(t *testing.T) { sandboxtest.Run(t, Backend{mount2: true}) }
+
+func BenchmarkOpenClose(b *testing.B) {
+	b.Run("layers=1", func(b *testing.B) { sandboxtest.BenchmarkOpenClose(b, Backend{}, 1) })
+	b.Run("layers=100", func(b *testing.B) { sandboxtest.BenchmarkOpenClose(b, Backend{}, 100) })
+	b.Run("layers=100/mount", func(b *testing.B) { sandboxtest.BenchmarkOpenClose(b, Backend{mount2: true}, 100) })
+}
+
+func BenchmarkRun(b *testing.B) { sandboxtest.BenchmarkRun(b, Backend{}) }
