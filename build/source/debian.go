@@ -274,7 +274,9 @@ func readBlob(st *store.Store, d store.Digest) ([]byte, error) {
 }
 
 // Suite asks for a suite, once a process. A suite that no root of the archive has
-// is fs.ErrNotExist; a signature that does not hold is a *debian.SignatureError.
+// is fs.ErrNotExist; a signature that does not hold is a *debian.SignatureError. That
+// a release was valid until some day is not looked at: what is asked for is named
+// by its digest, and an old index that has it is as good as a new one.
 func (a *DebianArchive) Suite(ctx context.Context, suite string) (*Suite, error) {
 	if err := a.init(ctx); err != nil {
 		return nil, err
@@ -408,7 +410,7 @@ func (a *DebianArchive) Index(ctx context.Context, s *Suite, name string) (io.Re
 		f.Close()
 		return nil, fmt.Errorf("%s: %v", name, err)
 	}
-	return both{io.LimitReader(expanded, maxIndex), expanded, f}, nil
+	return both{&checked{r: expanded, left: maxIndex, max: maxIndex}, expanded, f}, nil
 }
 
 type both struct {

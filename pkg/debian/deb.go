@@ -136,6 +136,7 @@ func expand(name string, r io.Reader) (io.Reader, error) {
 		// A dictionary of 64 MiB is what xz -9 makes; more is not believed.
 		return xz.NewReader(r, 64<<20)
 	case ".zst":
+		// With a concurrency of 1 it starts nothing that would have to be ended.
 		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
 		if err != nil {
 			return nil, err
@@ -181,9 +182,6 @@ func (d *Deb) Each(do func(h *tar.Header, r io.Reader) error) error {
 			// checksum of the compression is looked at.
 			if _, err := io.Copy(io.Discard, d.data); err != nil {
 				return fmt.Errorf("read deb: %w", err)
-			}
-			if c, ok := d.data.(*limited).r.(*zstd.Decoder); ok {
-				c.Close()
 			}
 			return nil
 		}
