@@ -246,7 +246,7 @@ func TestWritePackage(t *testing.T) {
 		"usr/bin/ping":    {Type: apk.TypeFile, Mode: 0o755, User: "root", Group: "root", Content: "ping", Time: 1700000000, Xattrs: map[string]string{"security.capability": "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\n=\x00"}, SHA1: files["usr/bin/ping"].SHA1},
 		"usr/lib":         {Type: apk.TypeDir, Mode: 0o755, User: "root", Group: "root", Time: 1700000000},
 		"tmp":             {Type: apk.TypeDir, Mode: 0o777 | fs.ModeSticky, User: "root", Group: "root", Time: 1700000000},
-		"usr/lib64":       {Type: apk.TypeSymlink, User: "root", Group: "root", Link: "lib", Time: 1700000000, SHA1: files["usr/lib64"].SHA1},
+		"usr/lib64":       {Type: apk.TypeSymlink, Mode: 0o777, User: "root", Group: "root", Link: "lib", Time: 1700000000, SHA1: files["usr/lib64"].SHA1},
 		"var/lib/nginx/x": {Type: apk.TypeFile, Mode: 0o640, UID: 101, GID: 102, User: "nginx", Group: "www", Content: "own", Time: 1700000000, SHA1: files["var/lib/nginx/x"].SHA1},
 	} {
 		if diff := cmp.Diff(want, files[path]); diff != "" {

@@ -312,7 +312,7 @@ func header(f *File) *tar.Header {
 	case TypeDir:
 		h.Typeflag, h.Linkname = tar.TypeDir, ""
 	case TypeSymlink:
-		h.Typeflag = tar.TypeSymlink
+		h.Typeflag, h.Mode = tar.TypeSymlink, 0o777 // Linux knows no other
 	case TypeHardlink:
 		h.Typeflag = tar.TypeLink
 	}
