@@ -26,9 +26,13 @@ type Backend interface {
 // Sandbox is an open sandbox. Commands run one at a time; what one leaves in the
 // work folder and in /tmp the next one finds.
 type Sandbox interface {
-	// Run runs one command and waits for it. A command that exits with another
-	// status than 0 is an *ExitError; one that outlives ctx or its time is killed
-	// with all its children, and so is the sandbox.
+	// Run runs one command and waits for it. What it leaves running is ended when
+	// it ends. A command that exits with another status than 0 is an *ExitError; one
+	// that outlives ctx or its time is killed with all its children, and so is the
+	// sandbox: its time is an *ExitError with Limit, ctx gives its own cause.
+	//
+	// A terminal is handed to the command as it is; what goes from or to any other
+	// reader or writer, a file too, goes through a pipe.
 	Run(ctx context.Context, c Command) error
 	// Close ends every process and leaves nothing mounted. It may be called twice.
 	Close() error
@@ -39,24 +43,30 @@ type Spec struct {
 	// Layers are folders of the host that are laid over each other, read-only, as
 	// the root: the first is on top. At least one.
 	Layers []string
-	// Work is the folder of the host that is writable inside, at WorkPath.
+	// Work is the folder of the host that is writable inside, at WorkPath; a
+	// temporary one when empty.
 	Work string
 	// WorkPath is where Work stands inside; "/home/build" when empty.
 	WorkPath string
-	// Binds are further folders or files of the host, seen inside.
+	// Binds are further folders or files of the host, seen inside. Their places are
+	// made where they are missing; no link is followed to one.
 	Binds []Bind
 	// Hostname is "tarn" when empty.
 	Hostname string
-	// UID and GID are the user that commands run as, as seen inside.
+	// UID and GID are the user that commands run as, as seen inside. For root of the
+	// host, ids inside are those of the host, so Work has to be writable for UID; for
+	// an ordinary user they are the one that there is, and stand for the caller.
 	UID, GID int
 	// Capabilities are what commands may have inside the sandbox's own user
-	// namespace, e.g. CAP_NET_BIND_SERVICE; none when empty.
+	// namespace, e.g. CAP_NET_RAW; none when empty. Ports below 1024 need none.
 	Capabilities []string
-	// CPUs limits the number of processors that commands see; 0 is all.
+	// CPUs is the number of processors that commands start on, as nproc counts
+	// them; 0 is all.
 	CPUs int
 	// WritableRoot puts a temporary writable layer over the root, gone at Close.
 	WritableRoot bool
-	// Network leaves the host's network reachable. Only prefetch steps use it.
+	// Network leaves the host's network reachable, with its resolver, and with it
+	// the host's abstract sockets. Only prefetch steps use it.
 	Network bool
 }
 
@@ -72,7 +82,7 @@ type Command struct {
 	Argv    []string      // Argv[0] is an absolute path inside
 	Env     []string      // NAME=value; nothing else is in the environment
 	Dir     string        // absolute, inside; WorkPath when empty
-	Stdin   io.Reader     // nothing to read when nil
+	Stdin   io.Reader     // nothing to read when nil; a Read that is under way may outlast Run
 	Stdout  io.Writer     // dropped when nil
 	Stderr  io.Writer     // dropped when nil
 	Timeout time.Duration // 0 is none

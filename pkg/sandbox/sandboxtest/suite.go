@@ -45,6 +45,7 @@ func Run(t *testing.T, b sandbox.Backend) {
 		{"command gets its arguments, environment and folder", commands},
 		{"exit status and signals come back", exits},
 		{"input and output", streams},
+		{"terminals are handed in", terminals},
 		{"root is read-only and work is writable", writing},
 		{"root may be writable for a while", writableRoot},
 		{"layers", layers},
@@ -300,6 +301,56 @@ func streams(t *testing.T, k *kit) {
 	if err != nil || !strings.HasPrefix(out, "pipe:") {
 		t.Errorf("a file as input: got %q, %v; want a pipe", out, err)
 	}
+}
+
+func terminals(t *testing.T, k *kit) {
+	terminal := newTerminal(t)
+	o := k.open(t, sandbox.Spec{})
+	tried := func() string {
+		out, words, err := o.command(sandbox.Command{Stdin: terminal}, "try", "terminal")
+		if err != nil {
+			t.Fatalf("%v\n%s", err, words)
+		}
+		return out
+	}
+	if got, want := tried(), "terminal ok\n"; got != want {
+		t.Errorf("a terminal of nobody: got %q, want %q", got, want)
+	}
+	// A terminal that a session outside has stays that session's.
+	c := exec.Command(k.probe, "sleep")
+	c.Stdin = terminal
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Pdeathsig: syscall.SIGKILL}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
+	if got, want := tried(), "terminal ENOTTY\n"; got != want {
+		t.Errorf("a terminal of another session: got %q, want %q", got, want)
+	}
+}
+
+// newTerminal makes a terminal of the host.
+func newTerminal(t *testing.T) *os.File {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no terminals here: %v", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	fd := int(master.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err := os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { slave.Close() })
+	return slave
 }
 
 type failing struct{ err error }

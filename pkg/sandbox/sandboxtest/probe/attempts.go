@@ -113,6 +113,11 @@ var attempts = map[string]func() error{
 	"setuid":   func() error { return syscall.Setuid(1) },
 	"rawsock":  socket(unix.AF_INET, unix.SOCK_RAW),
 	"low-port": lowPort,
+	// Is standard input the terminal of this session?
+	"terminal": func() error {
+		_, err := unix.IoctlGetInt(0, unix.TIOCGSID)
+		return err
+	},
 }
 
 func socket(family, kind int) func() error {
