@@ -27,6 +27,17 @@ func (s Severity) String() string { return [...]string{"error", "warning", "note
 // MarshalText writes the severity as its word.
 func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads the word back: problems are remembered with the build that found them.
+func (s *Severity) UnmarshalText(text []byte) error {
+	for _, known := range []Severity{Error, Warning, Note} {
+		if string(text) == known.String() {
+			*s = known
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is no severity", text)
+}
+
 // Problem is one mistake in one place.
 type Problem struct {
 	File     string   `json:"file"`             // as the user gave it, e.g. recipes/core/zlib.yaml

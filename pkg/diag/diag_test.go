@@ -1,8 +1,10 @@
 package diag
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -44,5 +46,28 @@ func TestNearest(t *testing.T) {
 		if got := Nearest(test.word, choices); got != test.want {
 			t.Errorf("Nearest(%q): got %q, want %q", test.word, got, test.want)
 		}
+	}
+}
+
+// The store remembers findings as JSON: what does not come back is built anew each time.
+func TestProblemsComeBackFromJSON(t *testing.T) {
+	want := Problems{
+		{File: "a.yaml", Line: 1, Column: 2, Severity: Error, Text: "a", Hint: "b"},
+		{File: "b.yaml", Severity: Warning, Rule: "usrmerge", Text: "c"},
+		{Severity: Note, Text: "d"},
+	}
+	data, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Problems
+	if err := json.Unmarshal(data, &got); err != nil {
+		t.Fatalf("reading %s: %v", data, err)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if err := json.Unmarshal([]byte(`[{"severity":"fatal"}]`), &got); err == nil {
+		t.Error("an unknown severity was taken")
 	}
 }
