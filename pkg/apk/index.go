@@ -115,7 +115,7 @@ func (x *Index) VerifySignature(keys KeySet) (keyName string, err error) {
 func splitIndex(data []byte, l Limits) (signatures []Signature, rest []byte, err error) {
 	rest = data
 	for range maxSignatureSections {
-		if begins, err := beginsWithSignature(rest); err != nil {
+		if begins, err := beginsWithSignature(rest, l); err != nil {
 			return nil, nil, err
 		} else if !begins {
 			return signatures, rest, nil
@@ -134,7 +134,7 @@ func splitIndex(data []byte, l Limits) (signatures []Signature, rest []byte, err
 	return nil, nil, fmt.Errorf("more than %d signature sections", maxSignatureSections)
 }
 
-func beginsWithSignature(data []byte) (bool, error) {
+func beginsWithSignature(data []byte, l Limits) (bool, error) {
 	if len(data) == 0 {
 		return false, errors.New("unexpected end")
 	}
@@ -143,11 +143,7 @@ func beginsWithSignature(data []byte) (bool, error) {
 		return false, fmt.Errorf("no gzip member: %v", readable(err))
 	}
 	z.Multistream(false)
-	name := make([]byte, len(signaturePrefix))
-	if _, err := io.ReadFull(z, name); err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
-		return false, err
-	}
-	return isSignatures(name), nil
+	return isSignatures(io.LimitReader(z, l.Signatures)), nil
 }
 
 // expand expands all gzip members of data.

@@ -90,7 +90,7 @@ func ReadPackage(r io.ReaderAt, size int64, l Limits) (*Package, error) {
 			}
 			return nil, fmt.Errorf("control section: %v", err)
 		}
-		if isSignatures(content) {
+		if isSignatures(bytes.NewReader(content)) {
 			found, err := readSignatures(content, p.limits.Signatures)
 			if err != nil {
 				return nil, err
@@ -176,8 +176,12 @@ func digest(r io.Reader) (d digests, err error) {
 	return d, nil
 }
 
-// isSignatures says whether a section begins with a signature.
-func isSignatures(section []byte) bool { return bytes.HasPrefix(section, []byte(signaturePrefix)) }
+// isSignatures says whether the archive of a section begins with a signature. The name
+// may stand in an extended header.
+func isSignatures(section io.Reader) bool {
+	h, err := tar.NewReader(section).Next()
+	return err == nil && strings.HasPrefix(h.Name, signaturePrefix)
+}
 
 func readSignatures(section []byte, limit int64) ([]Signature, error) {
 	if int64(len(section)) > limit {

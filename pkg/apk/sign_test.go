@@ -115,6 +115,28 @@ func TestSignPackage(t *testing.T) {
 	}
 }
 
+// Such a name stands in an extended header, before what it names.
+func TestLongKeyName(t *testing.T) {
+	key, err := sign.Generate(strings.Repeat("k", 150)+".rsa", 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := signedBy(t, apktest.Package(t, "a", "1-r0", "b", "c"), key)
+	if got, err := apktest.Read(t, data).VerifySignature(ring(key)); err != nil || got != key.KeyName() {
+		t.Errorf("package: got %q, %v", got, err)
+	}
+	var index bytes.Buffer
+	if err := apk.WriteIndex(&index, &apk.Index{Entries: []*apk.Entry{apktest.Entry(t, data)}}, key); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := apk.VerifyIndex(index.Bytes(), ring(key)); err != nil || got != key.KeyName() {
+		t.Errorf("index: got %q, %v", got, err)
+	}
+	if x := readIndex(t, index.Bytes()); len(x.Entries) != 1 || len(x.Signatures) != 1 {
+		t.Errorf("index: %d entries, %d signatures", len(x.Entries), len(x.Signatures))
+	}
+}
+
 func TestSignRefusesWhatDoesNotHold(t *testing.T) {
 	data := apktest.Package(t, "zlib", "1.3.1-r0", "usr/lib/libz.so.1", "text")
 	data[len(data)-1] ^= 1

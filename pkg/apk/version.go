@@ -2,6 +2,7 @@ package apk
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -18,21 +19,19 @@ type Version string
 // ParseVersion checks that s is a version. Compare and Matches are also defined
 // for what is none, as an index may hold such: see Compare.
 func ParseVersion(s string) (Version, error) {
-	for t, scan := (token{}), newScanner(s); ; {
-		at := len(s) - len(scan.rest)
-		switch t = scan.next(); t.rank {
-		case rankEnd:
+	scan := newScanner(s)
+	for {
+		switch t := scan.next(); {
+		case t.rank == rankEnd:
 			return Version(s), nil
-		case rankInvalid:
-			switch {
-			case s == "":
-				return "", fmt.Errorf("version is empty")
-			case at == 0:
-				return "", fmt.Errorf("version %q does not begin with a digit", s)
-			case at == len(s):
-				return "", fmt.Errorf("version %q ends too early", s)
-			}
-			return "", fmt.Errorf("version %q: unexpected %q", s, s[at:])
+		case t.rank != rankInvalid:
+			continue
+		case s == "":
+			return "", errors.New("version is empty")
+		case t.text == s:
+			return "", fmt.Errorf("version %q does not begin with a digit", s)
+		default:
+			return "", fmt.Errorf("version %q: unexpected %q", s, t.text)
 		}
 	}
 }
@@ -44,8 +43,8 @@ func ParseVersion(s string) (Version, error) {
 // compared with one that does, compares as text (4.09 comes before 4.5); at the
 // first difference in shape the longer one is later, but for the suffixes of
 // prereleases. Hashes after ~ compare as text. Numbers may have any length (apk-tools
-// computes modulo 2^64). What is no version comes before what it is a version with a
-// wrong end of.
+// computes modulo 2^64). What is no version counts up to where it stops being one; there
+// it comes before the version that ends, and after its prereleases.
 //
 // Versions that differ only in leading zeros of numbers are equal: 1_p1 and 1_p01.
 func (v Version) Compare(w Version) int {
@@ -117,15 +116,14 @@ func (s *scanner) next() token {
 
 func (s *scanner) read() token {
 	rest := s.rest
-	if s.first {
+	switch {
+	case s.first:
 		s.first = false
 		return s.number(rankNumber, 0)
-	}
-	if rest == "" && s.last != rankInvalid {
-		return token{rank: rankEnd}
-	}
-	if s.last == rankInvalid {
+	case s.last == rankInvalid:
 		return token{rank: rankInvalid, text: rest}
+	case rest == "":
+		return token{rank: rankEnd}
 	}
 	suffixed := s.last == rankPrerelease || s.last == rankPostrelease
 	switch c := rest[0]; {
