@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/tarn-build/tarn/build/environment"
@@ -34,7 +35,6 @@ type Builder struct {
 	CPUs int
 	// Again builds although the store knows the outcome, and remembers nothing.
 	Again bool
-	// Annotations of the recipe's .melange.yaml never hold what lies in Secrets.
 }
 
 // Event is a step of the work on one recipe.
@@ -138,9 +138,10 @@ func (b *Builder) newWork(recipe string) (*work, error) {
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, errors.Join(err, release())
+		release()
+		return nil, err
 	}
-	return &work{dir, root, func() { root.Close(); _ = release() }}, nil
+	return &work{dir, root, func() { root.Close(); release() }}, nil
 }
 
 // runner runs steps in an open sandbox.
@@ -163,14 +164,17 @@ func (b *Builder) runner(s *recipes.Script, box sandbox.Sandbox, w *work, log *l
 func (r *runner) run(ctx context.Context, s recipes.Step) error {
 	r.log.begin(s.At, s.Name)
 	var err error
-	if s.Native != "" {
+	switch {
+	case s.Native == "" && s.Shell == "" && strings.HasPrefix(s.Dir, step.WorkPath+"/"):
+		err = r.native.Work.MkdirAll(strings.TrimPrefix(s.Dir, step.WorkPath+"/"), 0o755)
+	case s.Native != "":
 		c := r.native
 		c.Run = func(ctx context.Context, command sandbox.Command) error {
 			command.Env, command.Stdout, command.Stderr = r.environment(s), r.log, r.log
 			return r.box.Run(ctx, command)
 		}
 		err = step.Do(ctx, c, s)
-	} else {
+	default:
 		err = r.box.Run(ctx, r.shell(s))
 	}
 	if err == nil {

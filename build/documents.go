@@ -3,10 +3,14 @@ package build
 import (
 	"bytes"
 	"fmt"
+	"slices"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 
 	"github.com/tarn-build/tarn/build/plan"
+	"github.com/tarn-build/tarn/build/source"
+	"github.com/tarn-build/tarn/pkg/sbom"
 	"github.com/tarn-build/tarn/recipes"
 )
 
@@ -82,20 +86,61 @@ func embeddedRecipe(p *plan.Plan) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// sourceSteps are the steps that bring sources for a package: its own, and for
-// every package those of the main one.
-func sourceSteps(s *recipes.Script, o *recipes.Output) []recipes.Step {
-	var steps []recipes.Step
-	take := func(from *recipes.Output) {
-		for _, one := range from.Steps {
-			if one.Native == "fetch" || one.Native == "git-checkout" {
-				steps = append(steps, one)
-			}
+// packageDocument writes the SBOM that goes into a package. It tells of the recipe
+// only what decides the package's content, so that the data of a package changes only
+// when what it installs, its version or its sources change.
+func packageDocument(s *recipes.Script, o *recipes.Output) ([]byte, error) {
+	sources, err := sourcesOf(s, o)
+	if err != nil {
+		return nil, err
+	}
+	d := sbom.PackageDocument{
+		Package: sbom.Component{
+			Name: o.Name, Version: string(s.Version), Arch: string(s.Arch), Distribution: s.Namespace, Origin: s.Name,
+			Summary: o.Description, Homepage: o.URL, CPE: o.CPE, Sources: sources,
+		},
+		Created: s.Time,
+	}
+	if o.Commit != "" || s.Repository != "" {
+		d.Recipe = &sbom.Recipe{File: s.Name + ".yaml", Repository: s.Repository, Commit: o.Commit}
+	}
+	for _, l := range s.Licenses {
+		d.Package.Licenses = append(d.Package.Licenses, l.License)
+		if l.Attestation != "" {
+			d.Package.Copyright = append(d.Package.Copyright, l.Attestation)
 		}
 	}
-	take(&s.Packages[0])
-	if o != &s.Packages[0] {
-		take(o)
+	return sbom.Package(d)
+}
+
+// sourcesOf lists what a package was built from: what the main package's steps
+// bring, which every package is cut from, and what its own do.
+func sourcesOf(s *recipes.Script, o *recipes.Output) ([]sbom.Source, error) {
+	outputs := []*recipes.Output{&s.Packages[0]}
+	if o != outputs[0] {
+		outputs = append(outputs, o)
 	}
-	return steps
+	var sources []sbom.Source
+	for _, output := range outputs {
+		wanted, err := source.OfOutput(s, output)
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range wanted {
+			one := sbom.Source{Name: w.Step.Inputs["purl-name"], Version: w.Step.Inputs["purl-version"]}
+			if w.File != nil {
+				one.URL = w.File.URIs[0]
+				for algorithm, digest := range map[string]string{"SHA256": w.File.SHA256, "SHA512": w.File.SHA512} {
+					if digest != "" {
+						one.Checksums = append(one.Checksums, sbom.Checksum{Algorithm: algorithm, Value: digest})
+					}
+				}
+				slices.SortFunc(one.Checksums, func(a, b sbom.Checksum) int { return strings.Compare(a.Algorithm, b.Algorithm) })
+			} else {
+				one.URL, one.Commit, one.Tag = w.Git.Repository, w.Git.Commit, w.Git.Tag
+			}
+			sources = append(sources, one)
+		}
+	}
+	return sources, nil
 }

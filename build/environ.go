@@ -24,6 +24,7 @@ func baseEnvironment(s *recipes.Script) map[string]string {
 		"npm_config_cache":   "/var/cache/melange/npm",
 		"TAR_OPTIONS":        "--no-same-owner",
 	}
+	maps.Copy(env, s.Environment.Given)
 	for name, value := range s.Environment.Env {
 		if value != "" || env[name] == "" {
 			env[name] = value

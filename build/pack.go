@@ -2,9 +2,7 @@ package build
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"path"
 	"time"
 
 	"github.com/tarn-build/tarn/build/check"
@@ -13,6 +11,7 @@ import (
 	"github.com/tarn-build/tarn/build/plan"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/sbom"
 	"github.com/tarn-build/tarn/recipes"
 )
 
@@ -61,7 +60,7 @@ func (b *Builder) pack(ctx context.Context, p *plan.Plan, w *work) (*Result, err
 		entry, digest, files, err := pack.Write(ctx, b.Store, pack.Input{
 			Info:    info(s, o, reports[i]),
 			Tree:    trees[i],
-			Extra:   map[string][]byte{documentPath(s, o): document},
+			Extra:   map[string][]byte{sbom.PackagePath(o.Name, string(s.Version)): document},
 			Scripts: scriptlets(o),
 			Control: map[string][]byte{".melange.yaml": recipe},
 			Time:    time.Unix(s.Time, 0),
@@ -99,9 +98,4 @@ func scriptlets(o *recipes.Output) map[string][]byte {
 		scripts[name] = []byte(text)
 	}
 	return scripts
-}
-
-// documentPath is where a package's SBOM lies in it.
-func documentPath(s *recipes.Script, o *recipes.Output) string {
-	return path.Join("var/lib/db/sbom", fmt.Sprintf("%s-%s.spdx.json", o.Name, s.Version))
 }

@@ -33,12 +33,17 @@ func Write(ctx context.Context, st *store.Store, in Input) (*apk.Entry, store.Di
 	if err != nil {
 		return nil, "", 0, fmt.Errorf("pack %s: %w", in.Info.Name, err)
 	}
+	dir, release, err := st.TempDir("pack")
+	if err != nil {
+		return nil, "", 0, err
+	}
+	defer release()
 	reader, writer := io.Pipe()
 	var written apk.Written
 	go func() {
 		var err error
 		written, err = apk.WritePackage(writer, apk.Unsigned{
-			Info: in.Info, Scripts: in.Scripts, Control: in.Control, Files: contents, ModTime: in.Time,
+			Info: in.Info, Scripts: in.Scripts, Control: in.Control, Files: contents, ModTime: in.Time, TempDir: dir,
 		})
 		writer.CloseWithError(err)
 	}()
