@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -57,6 +58,7 @@ func Run(t *testing.T, b sandbox.Backend) {
 		{"what a command leaves running ends with it", leftovers},
 		{"nothing outlives close", closing},
 		{"nothing outlives a killed parent", killedParent},
+		{"nothing outlives a parent killed at any moment", killedAnywhere},
 		{"descriptors do not leak", descriptorLeaks},
 		{"commands have no power", power},
 		{"capabilities are those asked for", capabilities},
@@ -136,6 +138,9 @@ func hostFiles(t *testing.T, k *kit) {
 }
 
 func surroundings(t *testing.T, k *kit) {
+	// As below nohup.
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
 	got := k.open(t, sandbox.Spec{}).state(sandbox.Command{})
 	if got.Hostname != "tarn" || got.Umask != 0o022 || got.Dir != "/home/build" {
 		t.Errorf("got host %q, umask %04o, folder %q; want tarn, 0022, /home/build", got.Hostname, got.Umask, got.Dir)
@@ -146,7 +151,9 @@ func surroundings(t *testing.T, k *kit) {
 	if got.Limits["core"] != [2]uint64{0, 0} || got.Limits["stack"][0] != 8<<20 {
 		t.Errorf("limits: got core %v, stack %v", got.Limits["core"], got.Limits["stack"])
 	}
-	// SIGHUP of a caller below nohup must not be ignored in tests of a build.
+	if files := got.Limits["nofile"]; files[0] != files[1] || files[0] > 65536 {
+		t.Errorf("open files: got %v, want the same limit twice, at most 65536", files)
+	}
 	if got.Status["SigIgn"] != "0000000000000000" || got.Status["SigBlk"] != "0000000000000000" {
 		t.Errorf("signals: got ignored %s, blocked %s; want none", got.Status["SigIgn"], got.Status["SigBlk"])
 	}
@@ -451,16 +458,16 @@ func layers(t *testing.T, k *kit) {
 		deep = filepath.Join(deep, strings.Repeat("long", 20))
 	}
 	var many []string
-	for i := range 300 {
+	for i := range 498 { // with the probe's, as many as there may be
 		dir := filepath.Join(deep, "comma,colon:back\\slash", strconv.Itoa(i))
 		mkdir(t, dir)
 		writeFile(t, filepath.Join(dir, "layer-"+strconv.Itoa(i)), strconv.Itoa(i))
 		many = append(many, dir)
 	}
 	o = k.open(t, sandbox.Spec{Layers: many})
-	for _, i := range []string{"0", "150", "299"} {
+	for _, i := range []string{"0", "250", "497"} {
 		if got := o.must("read", "/layer-"+i); got != i {
-			t.Errorf("layer %s of 300: got %q", i, got)
+			t.Errorf("layer %s of 498: got %q", i, got)
 		}
 	}
 	if table := o.must("read", "/proc/self/mountinfo"); strings.Contains(table, "longlong") {
@@ -681,6 +688,9 @@ const (
 	childWork     = "TARN_SANDBOXTEST_WORK"
 )
 
+// openForever is what a child is told that opens one sandbox after another.
+const openForever = "open-forever"
+
 // child is the part of a process that is going to be killed: it opens a sandbox,
 // runs what waits, and says so.
 func child(t *testing.T, k *kit) bool {
@@ -688,18 +698,31 @@ func child(t *testing.T, k *kit) bool {
 	if mark == "" {
 		return false
 	}
+	if mark == openForever {
+		spec := sandbox.Spec{Layers: []string{k.base(t)}, Work: os.Getenv(childWork)}
+		fmt.Println("ready")
+		for {
+			box, err := k.backend.Open(context.Background(), spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := box.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	o := k.open(t, sandbox.Spec{Work: os.Getenv(childWork)})
 	err := o.Run(context.Background(), sandbox.Command{Argv: []string{inside, "sleepers", mark}, Stdout: os.Stdout})
 	t.Fatalf("the child was not killed: %v", err)
 	return true
 }
 
-func killedParent(t *testing.T, k *kit) {
-	mark := "mark-" + strconv.Itoa(os.Getpid()) + "-killed"
-	before, work := mounts(t), folder(t)
+// startChild starts this test again, as child, and waits until it is ready.
+func startChild(t *testing.T, k *kit, mark, work string) *exec.Cmd {
+	t.Helper()
 	suite, _, _ := strings.Cut(t.Name(), "/")
 	c := exec.Command("/proc/self/exe", "-test.run=^"+suite+"$")
-	c.Env = append(os.Environ(), childVariable+"="+mark, childWork+"="+work, ProbeVariable+"="+k.probe)
+	c.Env = append(os.Environ(), childVariable+"="+mark, childWork+"="+work, "TMPDIR="+work, ProbeVariable+"="+k.probe)
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -709,8 +732,16 @@ func killedParent(t *testing.T, k *kit) {
 	}
 	said := make([]byte, len("ready"))
 	if _, err := io.ReadFull(out, said); err != nil || string(said) != "ready" {
-		t.Fatalf("child: %q, %v", said, err)
+		rest, _ := io.ReadAll(out)
+		t.Fatalf("child: %q, %v\n%s", said, err, rest)
 	}
+	return c
+}
+
+func killedParent(t *testing.T, k *kit) {
+	mark := "mark-" + strconv.Itoa(os.Getpid()) + "-killed"
+	before, work := mounts(t), folder(t)
+	c := startChild(t, k, mark, work)
 	if n := running(t, mark); n != 4 {
 		t.Errorf("while it runs: got %d processes, want 4", n)
 	}
@@ -724,6 +755,33 @@ func killedParent(t *testing.T, k *kit) {
 	}
 	if err := os.RemoveAll(work); err != nil {
 		t.Errorf("the work folder can't be removed: %v", err)
+	}
+}
+
+// killedAnywhere adopts what a killed child leaves, and wants all of it to end.
+func killedAnywhere(t *testing.T, k *kit) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
+	for i := range 20 {
+		c := startChild(t, k, openForever, folder(t))
+		time.Sleep(time.Duration(i) * 3 * time.Millisecond)
+		if err := c.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Wait()
+		comesTrue(t, "no process is left", func() bool {
+			for {
+				pid, err := unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil)
+				if err == unix.ECHILD {
+					return true
+				}
+				if pid <= 0 {
+					return false
+				}
+			}
+		})
 	}
 }
 
@@ -771,6 +829,17 @@ func power(t *testing.T, k *kit) {
 	for _, want := range []string{"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
 		if !strings.Contains(first, want) {
 			t.Errorf("first process: want %q in\n%s", want, first)
+		}
+	}
+	for line := range strings.Lines(o.must("read", "/proc/self/mountinfo")) {
+		f := strings.Fields(line)
+		place, options := f[4], strings.Split(f[5], ",")
+		if !slices.Contains(options, "nosuid") {
+			t.Errorf("%s is not mounted nosuid: %s", place, f[5])
+		}
+		// In /dev lie devices, and the null device covers files of /proc.
+		if !strings.HasPrefix(place, "/dev") && f[3] != "/null" && !slices.Contains(options, "nodev") {
+			t.Errorf("%s is not mounted nodev: %s", place, f[5])
 		}
 	}
 	for _, name := range []string{"mknod", "sethost", "chroot"} {

@@ -167,6 +167,9 @@ func processes([]string) error {
 func loopback([]string) error {
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
 		l, err := net.Listen("tcp", address)
+		if errors.Is(err, unix.EAFNOSUPPORT) {
+			continue // a kernel without IPv6
+		}
 		if err != nil {
 			return err
 		}
