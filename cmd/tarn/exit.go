@@ -12,6 +12,7 @@ import (
 	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/images"
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/debian"
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/rootfs"
 	"github.com/tarn-build/tarn/pkg/solve"
@@ -89,7 +90,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case is[*images.Refusal](err):
 		return exitPolicy
-	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err):
+	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err), is[*debian.SignatureError](err):
 		return exitTrust
 	case is[*source.Error](err):
 		return exitSource

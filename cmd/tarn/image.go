@@ -134,11 +134,8 @@ func (c *composer) specs(names []string) ([]*images.Spec, error) {
 		if err != nil {
 			return nil, err
 		}
-		s, err := images.Load(os.DirFS("/"), strings.TrimPrefix(file, "/"))
+		s, err := images.LoadAs(os.DirFS("/"), strings.TrimPrefix(file, "/"), func(f string) string { return relative("/" + f) })
 		if found, listed := diag.Of(err); listed {
-			for i := range found {
-				found[i].File = relative("/" + found[i].File)
-			}
 			problems = append(problems, found...)
 			continue
 		} else if err != nil {
@@ -189,7 +186,7 @@ func (c *composer) compose(ctx context.Context, s *images.Spec) ([]*images.Image
 	for _, arch := range arches {
 		image, err := c.composeArch(ctx, s, arch)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", relative("/"+s.Path), err)
+			return nil, fmt.Errorf("%s: %w", s.Path, err)
 		}
 		composed = append(composed, image)
 	}
@@ -201,16 +198,18 @@ func (c *composer) composeArch(ctx context.Context, s *images.Spec, arch apk.Arc
 	if err != nil {
 		return nil, err
 	}
-	world := slices.Clone(s.World)
+	// The image's world is what was asked for, by its file or by flags.
+	asked := *s
+	asked.World = slices.Clone(s.World)
 	for _, text := range c.o.packages {
 		r, err := solve.ParseRequirement(text)
 		if err != nil {
 			return nil, usagef("--package-append: %v", err)
 		}
 		r.From = "--package-append"
-		world = append(world, r)
+		asked.World = append(asked.World, r)
 	}
-	lock, err := set.Resolve(ctx, arch, world, solve.Options{AnyRevision: true})
+	lock, err := set.Resolve(ctx, arch, asked.World, solve.Options{AnyRevision: true})
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +231,7 @@ func (c *composer) composeArch(ctx context.Context, s *images.Spec, arch apk.Arc
 			return nil, err
 		}
 	}
-	return images.Compose(ctx, s, packages, o)
+	return images.Compose(ctx, &asked, packages, o)
 }
 
 // repositories are where an image's packages come from: the workspace's own
@@ -380,7 +379,7 @@ func (c *composer) write(ctx context.Context, s *images.Spec) ([]imageRow, error
 			return nil, err
 		}
 		for _, w := range image.About.Warnings {
-			fmt.Fprintf(c.err, "%s: warning: %s\n", relative("/"+s.Path), strings.TrimSpace(w.Package+" "+w.Text))
+			fmt.Fprintf(c.err, "%s: warning: %s\n", s.Path, strings.TrimSpace(w.Package+" "+w.Text))
 		}
 		rows = append(rows, imageRow{
 			Image: s.Name(), Arch: image.About.Arch, Digest: image.About.Digest, Packages: len(image.About.Packages), Files: image.About.Files,
