@@ -186,7 +186,7 @@ func (c *composer) compose(ctx context.Context, s *images.Spec) ([]*images.Image
 	for _, arch := range arches {
 		image, err := c.composeArch(ctx, s, arch)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.Path, err)
+			return nil, fmt.Errorf("%s: %w", relative("/"+s.Path), err)
 		}
 		composed = append(composed, image)
 	}
@@ -379,7 +379,7 @@ func (c *composer) write(ctx context.Context, s *images.Spec) ([]imageRow, error
 			return nil, err
 		}
 		for _, w := range image.About.Warnings {
-			fmt.Fprintf(c.err, "%s: warning: %s\n", s.Path, strings.TrimSpace(w.Package+" "+w.Text))
+			fmt.Fprintf(c.err, "%s: warning: %s\n", relative("/"+s.Path), strings.TrimSpace(w.Package+" "+w.Text))
 		}
 		rows = append(rows, imageRow{
 			Image: s.Name(), Arch: image.About.Arch, Digest: image.About.Digest, Packages: len(image.About.Packages), Files: image.About.Files,
