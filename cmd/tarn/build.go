@@ -46,7 +46,7 @@ the workspace's repository; outside a workspace they go to --out-dir.`,
 	f := cmd.Flags()
 	f.StringVar(&o.outDir, "out-dir", "", "the repository to publish to (default: the workspace's, else ./packages)")
 	f.StringVar(&o.signingKey, "signing-key", "", "the private key that signs (default: the workspace's own)")
-	f.IntVarP(&o.jobs, "jobs", "j", 0, "how many recipes to build at once (default: one for every two processors)")
+	f.IntVarP(&o.jobs, "jobs", "j", 0, "how many recipes to build at once (default: one for each processor)")
 	f.IntVar(&o.cpus, "cpus", 0, "how many processors a build sees (default: all)")
 	f.BoolVar(&o.again, "again", false, "build although the store knows the outcome, and remember nothing")
 	f.BoolVar(&o.noPublish, "no-publish", false, "leave the packages in the store")
@@ -187,8 +187,9 @@ func (l *line) buildOne(ctx context.Context, s *recipes.Script) error {
 	return nil
 }
 
-// defaultJobs is how many recipes are built at once: compilers use the rest.
-func defaultJobs() int { return max(1, runtime.NumCPU()/2) }
+// defaultJobs is how many recipes are built at once. Each also runs make side by side,
+// which fills the processors while another one is in its configure script.
+func defaultJobs() int { return runtime.NumCPU() }
 
 func (l *line) printBuild(rows []buildRow) error {
 	if l.json {

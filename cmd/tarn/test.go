@@ -38,7 +38,7 @@ A package without a test is reported as untested, never as passed.`,
 	o.add(cmd)
 	f := cmd.Flags()
 	f.StringSliceVar(&o.testPackages, "test-package-append", nil, "a package that joins the environment of every test")
-	f.IntVarP(&o.jobs, "jobs", "j", 0, "how many at once (default: one for every two processors)")
+	f.IntVarP(&o.jobs, "jobs", "j", 0, "how many at once (default: one for each processor)")
 	f.BoolVar(&o.again, "again", false, "test although the store knows that it passed")
 	return cmd
 }
