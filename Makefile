@@ -36,7 +36,7 @@ demo: build ## the main job: packages from source, images, nginx served out of o
 	$(BIN)/tarn build --json > $(OUT)/demo/built.json
 	$(BIN)/tarn test --json > $(OUT)/demo/tested.json
 	$(BIN)/tarn image build --json > $(OUT)/demo/composed.json
-	@$(BIN)/demo -built $(OUT)/demo/built.json -composed $(OUT)/demo/composed.json
+	@$(BIN)/demo -built $(OUT)/demo/built.json -tested $(OUT)/demo/tested.json -composed $(OUT)/demo/composed.json
 
 reproduce: build ## build all of it again: elsewhere, as another user, with other jobs; compare bytes
 	.ci/reproduce

@@ -38,6 +38,7 @@ func main() {
 func demo() error {
 	image := flag.String("image", ".out/images/nginx", "the image, an OCI layout")
 	built := flag.String("built", "", "what tarn build --json printed")
+	tested := flag.String("tested", "", "what tarn test --json printed")
 	composed := flag.String("composed", "", "what tarn image build --json printed")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -48,7 +49,7 @@ func demo() error {
 		return err
 	}
 	served.took = time.Since(start)
-	return summary(os.Stdout, *built, *composed, served)
+	return summary(os.Stdout, *built, *tested, *composed, served)
 }
 
 // fetched is what the client inside the sandbox saw.

@@ -29,6 +29,11 @@ type composedRow struct {
 	Digest   string  `json:"digest"`
 }
 
+// testedRow is one package in what tarn test --json prints.
+type testedRow struct {
+	State string `json:"state"`
+}
+
 func read[T any](file string) ([]T, error) {
 	if file == "" {
 		return nil, nil
@@ -45,8 +50,12 @@ func read[T any](file string) ([]T, error) {
 }
 
 // summary prints what was built and composed, and what the client saw.
-func summary(w io.Writer, builtFile, composedFile string, f *fetched) error {
+func summary(w io.Writer, builtFile, testedFile, composedFile string, f *fetched) error {
 	built, err := read[builtRow](builtFile)
+	if err != nil {
+		return err
+	}
+	tested, err := read[testedRow](testedFile)
 	if err != nil {
 		return err
 	}
@@ -74,6 +83,11 @@ func summary(w io.Writer, builtFile, composedFile string, f *fetched) error {
 	}
 	fmt.Fprintf(w, "\nnginx out of the image: %s, %s, %d bytes, %s, certificate of %q, in %.1fs\n", f.Status, f.Server, f.Bytes, f.TLS, f.Issuer, f.took.Seconds())
 	fmt.Fprintf(w, "a client that trusts the image's %d CAs and a wrong one: %s\n", f.Bundle, f.Refused)
+	tests := map[string]int{}
+	for _, r := range tested {
+		tests[r.State]++
+	}
+	fmt.Fprintf(w, "tests: passed %d, cached %d, untested %d\n", tests["passed"], tests["cached"], tests["untested"])
 	fmt.Fprintf(w, "built %d, cached %d\n", count["built"], count["cached"])
 	return nil
 }
