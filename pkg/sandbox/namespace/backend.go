@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/moby/sys/capability"
 	"golang.org/x/sys/unix"
@@ -68,16 +69,16 @@ const (
 // setup is what the first stage is told. It travels as JSON from the same program
 // and so has no versions.
 type setup struct {
-	Layers       []string
+	Layers       rawStrings
 	Work         string
 	WorkPath     string
 	Binds        []sandbox.Bind
 	Hostname     string
 	UID, GID     int
 	Capabilities uint64
-	CPUs         []int  // empty is all
-	WritableRoot bool   //
-	Network      bool   //
+	CPUs         []int // empty is all
+	WritableRoot bool
+	Network      bool
 	Resolv       string // content of /etc/resolv.conf
 	Hosts        string // content of /etc/hosts
 	AllIDs       bool   // ids are mapped to themselves, otherwise only UID and GID exist
@@ -156,6 +157,11 @@ func (set *setup) addLayers(layers []string) error {
 
 // checkPaths makes host paths absolute and refuses places inside that are none.
 func (set *setup) checkPaths() error {
+	for _, p := range append([]string{set.Work, set.WorkPath}, bindPaths(set.Binds)...) {
+		if !utf8.ValidString(p) {
+			return fmt.Errorf("path %q: not UTF-8", p)
+		}
+	}
 	if err := checkInside(set.WorkPath); err != nil {
 		return err
 	}
@@ -176,6 +182,14 @@ func (set *setup) checkPaths() error {
 		}
 	}
 	return nil
+}
+
+func bindPaths(binds []sandbox.Bind) []string {
+	var paths []string
+	for _, b := range binds {
+		paths = append(paths, b.Source, b.Path)
+	}
+	return paths
 }
 
 // checkInside refuses mount points that would not be one, or that would uncover

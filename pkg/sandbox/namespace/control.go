@@ -16,9 +16,33 @@ import (
 
 // request asks the second stage for a command; its three descriptors travel along.
 type request struct {
-	Argv, Env []string
+	Argv, Env rawStrings
 	Dir       string
 	Terminal  bool // standard input is a terminal
+}
+
+// rawStrings are strings of any bytes. JSON by itself would replace what is no UTF-8,
+// and a recipe's script may be in another encoding.
+type rawStrings []string
+
+func (w rawStrings) MarshalJSON() ([]byte, error) {
+	raw := make([][]byte, len(w))
+	for i, s := range w {
+		raw[i] = []byte(s)
+	}
+	return json.Marshal(raw)
+}
+
+func (w *rawStrings) UnmarshalJSON(data []byte) error {
+	var raw [][]byte
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return err
+	}
+	*w = make(rawStrings, len(raw))
+	for i, b := range raw {
+		(*w)[i] = string(b)
+	}
+	return nil
 }
 
 // answer is what a stage says: that it is ready, how a command ended, or what
@@ -62,7 +86,7 @@ func (e *remoteError) Error() string { return e.text }
 func (e *remoteError) Unwrap() error { return e.errno }
 
 // maxMessage bounds a message: the kernel takes 2 MiB of arguments and
-// environment by default, and JSON writes a byte as at most six.
+// environment by default, 6 MiB at most.
 const maxMessage = 64 << 20
 
 // channel carries messages over a stream socket: four bytes of length, then JSON.

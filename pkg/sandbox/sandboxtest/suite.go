@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/tarn-build/tarn/pkg/sandbox"
@@ -56,6 +57,7 @@ func Run(t *testing.T, b sandbox.Backend) {
 		{"time limit ends everything", timeLimit},
 		{"cancelling ends everything", cancelling},
 		{"what a command leaves running ends with it", leftovers},
+		{"many at once", many},
 		{"nothing outlives close", closing},
 		{"nothing outlives a killed parent", killedParent},
 		{"nothing outlives a parent killed at any moment", killedAnywhere},
@@ -197,15 +199,15 @@ func commands(t *testing.T, k *kit) {
 	t.Setenv("TARN_SECRET", "of the host")
 	work := tree(t, map[string]string{"sub/": ""})
 	o := k.open(t, sandbox.Spec{Work: work})
-	out, _, err := o.command(sandbox.Command{Env: []string{"B=2", "A=with\nline", "EMPTY="}}, "environ")
-	if want := "B=2\nA=with\nline\nEMPTY=\n"; err != nil || out != want {
+	out, _, err := o.command(sandbox.Command{Env: []string{"B=2", "A=with\nline", "EMPTY=", "LATIN=\xe9\xff"}}, "environ")
+	if want := "B=2\nA=with\nline\nEMPTY=\nLATIN=\xe9\xff\n"; err != nil || out != want {
 		t.Errorf("environment: got %q, %v; want %q", out, err, want)
 	}
 	if out, _, err := o.command(sandbox.Command{}, "environ"); err != nil || out != "" {
 		t.Errorf("environment without variables: got %q, %v", out, err)
 	}
 	// The kernel takes 128 KiB an argument, and 2 MiB in all.
-	args := []string{"args", "", "two words", "$HOME `id`", "\xff\xfe"[:0], strings.Repeat("x", 120<<10), strings.Repeat("y", 120<<10), strings.Repeat("z", 120<<10)}
+	args := []string{"args", "", "two words", "$HOME `id`", strings.Repeat("x", 120<<10), strings.Repeat("y", 120<<10), strings.Repeat("z", 120<<10)}
 	out, words, err := o.command(sandbox.Command{}, args...)
 	if err != nil {
 		t.Fatalf("long arguments: %v\n%s", err, words)
@@ -633,6 +635,45 @@ func leftovers(t *testing.T, k *kit) {
 	}
 	if got := strings.Fields(o.must("processes")); len(got) != 2 {
 		t.Errorf("processes in the next command: got %v, want the first and itself", got)
+	}
+}
+
+// many opens sandboxes beside each other; each has its own work and descriptors.
+func many(t *testing.T, k *kit) {
+	base := k.base(t)
+	var group errgroup.Group
+	for i := range 12 {
+		work := tree(t, map[string]string{"number": strconv.Itoa(i)})
+		group.Go(func() error {
+			box, err := k.backend.Open(context.Background(), sandbox.Spec{Layers: []string{base}, Work: work, CPUs: 1})
+			if err != nil {
+				return err
+			}
+			defer box.Close()
+			for range 3 {
+				var out bytes.Buffer
+				err := box.Run(context.Background(), sandbox.Command{Argv: []string{inside, "read", "/home/build/number"}, Stdout: &out})
+				if err != nil {
+					return err
+				}
+				if got, want := out.String(), strconv.Itoa(i); got != want {
+					return fmt.Errorf("sandbox %s: got the work of %q", want, got)
+				}
+				out.Reset()
+				if err := box.Run(context.Background(), sandbox.Command{Argv: []string{inside, "state"}, Stdout: &out}); err != nil {
+					return err
+				}
+				for fd, to := range decode(t, out.String()).Open {
+					if !strings.HasPrefix(to, "anon_inode:") {
+						return fmt.Errorf("sandbox %d: descriptor %d leaked: %s", i, fd, to)
+					}
+				}
+			}
+			return box.Close()
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 
