@@ -251,6 +251,9 @@ func (a *app) signer(ws *workspace, flag string) (*sign.Key, error) {
 	if flag != "" {
 		return sign.Load(flag)
 	}
+	if !ws.isReal() && ws.SigningKey == "" {
+		return nil, usagef("no signing key is said, and there is no workspace that has one\n  hint: tarn keygen FILE.rsa, then --signing-key FILE.rsa")
+	}
 	path := ws.signingKey()
 	if _, err := os.Stat(path); err == nil {
 		return sign.Load(path)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 
@@ -26,6 +25,8 @@ type app struct {
 	offline      bool
 	cacheDir     string
 	traceFile    string
+
+	stores []*store.Store // what was opened, to be closed at the end
 }
 
 // run is the whole command: it gives the exit code.
@@ -37,6 +38,11 @@ func run(ctx context.Context, s streams, args []string) int {
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	err := root.ExecuteContext(ctx)
+	for _, st := range a.stores {
+		if closeErr := st.Close(); err == nil {
+			err = closeErr
+		}
+	}
 	return a.finish(ctx, err)
 }
 
@@ -105,7 +111,11 @@ func (a *app) store(w *workspace) (*store.Store, error) {
 			return nil, err
 		}
 	}
-	return store.Open(dir)
+	st, err := store.Open(dir)
+	if err == nil {
+		a.stores = append(a.stores, st)
+	}
+	return st, err
 }
 
 // printJSON writes a result for programs.
@@ -143,6 +153,3 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	}
 	return usagef("unknown command %q%s", name, hint)
 }
-
-// discard is where nothing is read.
-var discard = io.Discard
