@@ -69,6 +69,11 @@ func Assemble(ctx context.Context, st *store.Store, lock repo.Lock, o Options) (
 	if err != nil {
 		return nil, fmt.Errorf("assemble environment: %w", err)
 	}
+	if o.Database {
+		if lock, err = withChecksums(ctx, st, lock); err != nil {
+			return nil, fmt.Errorf("assemble environment: %w", err)
+		}
+	}
 	top, err := topLayer(root, packages, lock, o)
 	if err != nil {
 		return nil, fmt.Errorf("assemble environment: %w", err)
@@ -85,6 +90,47 @@ func Assemble(ctx context.Context, st *store.Store, lock repo.Lock, o Options) (
 		env.Layers = append(env.Layers, tree.Dir)
 	}
 	return env, nil
+}
+
+// withChecksums gives the lock with entries that apk's database can hold. A package
+// that this machine makes, as the seed, has no checksum before it is made: its file
+// says it then.
+func withChecksums(ctx context.Context, st *store.Store, lock repo.Lock) (repo.Lock, error) {
+	whole := slices.Clone(lock)
+	for i, locked := range lock {
+		if locked.Entry.Checksum != (apk.Checksum{}) {
+			continue
+		}
+		digest, err := locked.Fetch(ctx, st)
+		if err != nil {
+			return nil, err
+		}
+		sum, err := checksumOf(st, digest)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", locked.Entry.FileName(), err)
+		}
+		entry := *locked.Entry
+		entry.Checksum = sum
+		whole[i].Entry = &entry
+	}
+	return whole, nil
+}
+
+func checksumOf(st *store.Store, digest store.Digest) (apk.Checksum, error) {
+	f, err := st.Open(digest)
+	if err != nil {
+		return apk.Checksum{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return apk.Checksum{}, err
+	}
+	p, err := apk.ReadPackage(f, info.Size(), apk.Limits{})
+	if err != nil {
+		return apk.Checksum{}, err
+	}
+	return p.Checksum, nil
 }
 
 // Unpack gives the tree of one package. A package is fetched only when its tree is
