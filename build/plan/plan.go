@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/solve"
@@ -17,7 +18,7 @@ import (
 
 // version is raised whenever tarn makes other bytes of the same plan: another
 // layout of packages, another generated dependency, another native step.
-const version = 1
+const version = 2
 
 // Plan is a script and the environment that it runs in, down to the bytes.
 type Plan struct {
@@ -68,22 +69,51 @@ func (p *Plan) hash() *store.Hash {
 
 // TestID names the result of testing one package: of running its steps in an
 // environment. What built the package is in the environment's identity of it.
-func TestID(t *recipes.Test, environment repo.Lock) store.ActionID {
+func TestID(s *recipes.Script, o *recipes.Output, environment repo.Lock) store.ActionID {
 	h := store.NewHash("test")
 	h.Line("version", version)
-	h.Line("test", canonical(t))
+	h.Line("package", o.Name)
+	h.Line("arch", string(s.Arch))
+	h.Line("time", s.Time)
+	h.Line("capabilities", Capabilities(s))
+	h.Line("variables", canonical(decides(s.Environment)))
+	h.Line("test", canonical(o.Test))
 	addEnvironment(h, environment)
 	return h.Sum()
 }
 
-// addScript adds the script a part a line, so that a difference is easy to see.
+// Capabilities are those that a recipe's commands have: what it adds and does not
+// drop. There are none to begin with.
+func Capabilities(s *recipes.Script) []string {
+	var all []string
+	for _, name := range s.Capabilities {
+		if !slices.Contains(s.DropCapabilities, name) && !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// decides is what of a wanted environment the outcome depends on besides the exact
+// packages: these stand in the lock, however they were asked for and found.
+func decides(e recipes.Environment) recipes.Environment {
+	e.Packages, e.Repositories, e.Keyring = nil, nil, nil
+	return e
+}
+
+// addScript adds the script a part a line, so that a difference is easy to see. How
+// long it may take, how its environment was asked for and what no package tells are
+// left out.
 func addScript(h *store.Hash, s *recipes.Script) {
 	head := *s
-	head.Packages = nil
+	head.Packages, head.Timeout = nil, 0
+	head.Environment = decides(s.Environment)
+	head.Capabilities, head.DropCapabilities = Capabilities(s), nil
 	h.Line("script", canonical(head))
 	for _, output := range s.Packages {
 		steps := output.Steps
-		output.Steps = nil
+		output.Steps, output.Annotations = nil, nil
 		h.Line("package "+output.Name, canonical(output))
 		for i, step := range steps {
 			h.Line(fmt.Sprintf("step %s %d", output.Name, i+1), canonical(step))
