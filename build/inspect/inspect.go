@@ -97,11 +97,24 @@ type scan struct {
 	libraryLinks      []link
 }
 
+// isName tells whether a name found in a file can be asked for in a package: what
+// holds a blank or the sign of a comparison can't, whoever calls a program so.
+func isName(name string) bool {
+	d, err := apk.ParseDependency(name)
+	return err == nil && d == apk.Dependency{Name: name}
+}
+
 func (s *scan) need(file, why, name string) {
+	if !isName(name) {
+		return
+	}
 	s.depends = append(s.depends, Finding{apk.Dependency{Name: name}, file, why})
 }
 
 func (s *scan) provide(file, why, name string, version apk.Version) {
+	if !isName(name) {
+		return
+	}
 	s.provides = append(s.provides, Finding{apk.Dependency{Name: name, Op: apk.Equal, Version: version}, file, why})
 }
 
@@ -280,12 +293,24 @@ func pkgConfigModules(text string) []string {
 			}
 			continue
 		}
-		if strings.ContainsAny(words[i], "${}") {
+		name, constraint, constrained := cutAny(words[i], "<>=!")
+		if constrained && strings.Trim(constraint, "<>=!") == "" {
+			i++ // "c>= 2"
+		}
+		if strings.ContainsAny(name, "${}") {
 			continue
 		}
-		modules = append(modules, words[i])
+		modules = append(modules, name)
 	}
 	return modules
+}
+
+// cutAny cuts a text before the first of the characters.
+func cutAny(text, chars string) (before, after string, found bool) {
+	if i := strings.IndexAny(text, chars); i >= 0 {
+		return text[:i], text[i:], true
+	}
+	return text, "", false
 }
 
 // report joins what was declared and found, by melange's rules: options first,
