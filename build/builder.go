@@ -2,12 +2,10 @@ package build
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -54,6 +52,9 @@ func (b *Builder) report(recipe, stage, detail string) {
 // it is the whole story.
 func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	s := p.Script
+	if s.Network != "" {
+		return nil, &PolicyError{s.Recipe, fmt.Sprintf("%s asks for the network while it builds: %s", s.Name, s.Network)}
+	}
 	if result, err := b.recall(p.ID()); err != nil || result != nil {
 		return result, err
 	}
@@ -63,7 +64,7 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 		return nil, err
 	}
 	b.report(s.Name, "environment", fmt.Sprintf("%d packages", len(p.Environment)))
-	env, err := environment.Assemble(ctx, b.Store, p.Environment, environment.Options{Arch: s.Arch})
+	env, err := environment.Assemble(ctx, b.Store, p.Environment, environment.Options{Arch: s.Arch, Accounts: s.Environment.Accounts})
 	if err != nil {
 		return nil, err
 	}
@@ -72,24 +73,24 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 		return nil, err
 	}
 	defer work.release()
-	log, err := b.openLog(s.Name + ".log")
+	log, err := openLog(b.Logs, s.Name+".log", b.Output)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	box, err := b.Sandbox.Open(ctx, sandbox.Spec{Layers: env.Layers, Work: work.dir, CPUs: b.CPUs, Capabilities: s.Capabilities})
+	box, err := b.Sandbox.Open(ctx, b.spec(s, env, work))
 	if err != nil {
 		return nil, err
 	}
 	defer box.Close()
-	if err := b.runAll(ctx, p, box, work, log); err != nil {
+	if err := b.runAll(ctx, p, env, box, work, log); err != nil {
 		return nil, err
 	}
 	if err := box.Close(); err != nil {
 		return nil, err
 	}
 	b.report(s.Name, "pack", fmt.Sprintf("%d packages", len(s.Packages)))
-	result, err := b.pack(ctx, p, work)
+	result, err := b.pack(ctx, p, env, work)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +99,7 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 }
 
 // runAll does the steps of every package in turn, in one sandbox and one work folder.
-func (b *Builder) runAll(ctx context.Context, p *plan.Plan, box sandbox.Sandbox, work *work, log *logFile) error {
+func (b *Builder) runAll(ctx context.Context, p *plan.Plan, env *environment.Environment, box sandbox.Sandbox, work *work, log *logFile) error {
 	if p.Script.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, p.Script.Timeout, fmt.Errorf("%s: limit reached: time (%s)", p.Script.Name, p.Script.Timeout))
@@ -107,8 +108,10 @@ func (b *Builder) runAll(ctx context.Context, p *plan.Plan, box sandbox.Sandbox,
 	if err := source.PlaceFiles(work.root, p.Script, b.Sources); err != nil {
 		return err
 	}
-	r := b.runner(p.Script, box, work, log)
-	r.env["SOURCE_DATE_EPOCH"] = fmt.Sprint(p.Script.Time)
+	r := b.runner(p.Script, env, box, work, log)
+	if _, given := r.env["SOURCE_DATE_EPOCH"]; !given {
+		r.env["SOURCE_DATE_EPOCH"] = fmt.Sprint(p.Script.Time)
+	}
 	for i := range p.Script.Packages {
 		o := &p.Script.Packages[i]
 		if err := work.root.MkdirAll(step.OutPath+"/"+o.Name, 0o755); err != nil {
@@ -144,18 +147,39 @@ func (b *Builder) newWork(recipe string) (*work, error) {
 	return &work{dir, root, func() { root.Close(); release() }}, nil
 }
 
+// spec is the sandbox of a recipe's build or test.
+func (b *Builder) spec(s *recipes.Script, env *environment.Environment, w *work) sandbox.Spec {
+	return sandbox.Spec{Layers: env.Layers, Work: w.dir, UID: env.UID, GID: env.GID, CPUs: b.CPUs, Capabilities: plan.Capabilities(s)}
+}
+
+// own gives what lies in the work folder to the user that commands run as. Only root
+// of the host has several to choose from; else that user is the caller.
+func (w *work) own(uid, gid int) error {
+	if uid == 0 || os.Geteuid() != 0 {
+		return nil
+	}
+	return fs.WalkDir(w.root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return w.root.Lchown(name, uid, gid)
+	})
+}
+
 // runner runs steps in an open sandbox.
 type runner struct {
 	*Builder
 	script *recipes.Script
+	env    map[string]string
+	user   *environment.Environment
+	work   *work
 	box    sandbox.Sandbox
 	log    *logFile
-	env    map[string]string
 	native step.Context
 }
 
-func (b *Builder) runner(s *recipes.Script, box sandbox.Sandbox, w *work, log *logFile) *runner {
-	r := &runner{Builder: b, script: s, box: box, log: log, env: baseEnvironment(s)}
+func (b *Builder) runner(s *recipes.Script, env *environment.Environment, box sandbox.Sandbox, w *work, log *logFile) *runner {
+	r := &runner{Builder: b, script: s, env: baseEnvironment(s), user: env, work: w, box: box, log: log}
 	r.native = step.Context{Work: w.root, Sources: b.Sources, Main: s.Name, Arch: s.Arch, Time: time.Unix(s.Time, 0)}
 	return r
 }
@@ -175,7 +199,9 @@ func (r *runner) run(ctx context.Context, s recipes.Step) error {
 		}
 		err = step.Do(ctx, c, s)
 	default:
-		err = r.box.Run(ctx, r.shell(s))
+		if err = r.work.own(r.user.UID, r.user.GID); err == nil {
+			err = r.box.Run(ctx, r.shell(s))
+		}
 	}
 	if err == nil {
 		return nil
@@ -183,20 +209,25 @@ func (r *runner) run(ctx context.Context, s recipes.Step) error {
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
+	command := r.log.command()
+	if one := strings.TrimSpace(s.Shell); command == "" && !strings.Contains(one, "\n") {
+		command = one
+	}
 	return &StepError{
 		Recipe: r.script.Name, File: r.script.Recipe, Line: s.Line, Step: s.Name, At: s.At,
-		Command: r.log.command(), Err: err, Tail: r.log.tail(), Log: r.log.path,
+		Command: command, Err: err, Tail: r.log.tail(), Log: r.log.path,
 	}
 }
 
 // prologue makes the working directory, which is the first argument and never
 // pasted into the text, and says which command a failing script stopped at (only
-// bash knows). What follows it is the recipe's own.
+// bash knows). What follows it is the recipe's own: it finds no arguments, and may set
+// a trap of its own in place of this one.
 const prologue = `set -eo pipefail
 [ -d "$1" ] || mkdir -p "$1"
 cd "$1"
 shift
-trap 'tarn_status=$?; [ $tarn_status -eq 0 ] || printf "` + commandMark + `%s\n" "${BASH_COMMAND-}" >&2' EXIT
+trap '[ $? -eq 0 ] || [ -z "${BASH_COMMAND-}" ] || printf "` + markBegin + `%s` + markEnd + `\n" "$BASH_COMMAND" >&2' EXIT
 `
 
 // shell is the command that runs a step's script.
@@ -209,18 +240,6 @@ func (r *runner) shell(s recipes.Step) sandbox.Command {
 		Argv: []string{"/bin/sh", "-c", prologue + s.Shell + "\nexit 0\n", "sh", dir},
 		Env:  r.environment(s), Stdout: r.log, Stderr: r.log,
 	}
-}
-
-// openLog starts a log anew.
-func (b *Builder) openLog(name string) (*logFile, error) {
-	if err := os.MkdirAll(b.Logs, 0o755); err != nil {
-		return nil, err
-	}
-	f, err := os.Create(filepath.Join(b.Logs, name))
-	if err != nil {
-		return nil, err
-	}
-	return &logFile{file: f, path: f.Name(), echo: b.Output}, nil
 }
 
 // recall gives what the store remembers of a plan, if all of it is still there.
@@ -246,13 +265,4 @@ func (b *Builder) remember(id store.ActionID, result *Result) error {
 		return nil
 	}
 	return b.Store.Remember(id, result)
-}
-
-// treeOf opens the folder of one package of a build.
-func (w *work) treeOf(name string) (*os.Root, error) {
-	root, err := w.root.OpenRoot(step.OutPath + "/" + name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("the build removed the folder %s/%s", step.OutPath, name)
-	}
-	return root, err
 }

@@ -24,13 +24,18 @@ func baseEnvironment(s *recipes.Script) map[string]string {
 		"npm_config_cache":   "/var/cache/melange/npm",
 		"TAR_OPTIONS":        "--no-same-owner",
 	}
-	maps.Copy(env, s.Environment.Given)
-	for name, value := range s.Environment.Env {
+	overlay(env, s.Environment.Given)
+	overlay(env, s.Environment.Env)
+	return env
+}
+
+// overlay sets variables. One that is empty takes no default away, as in melange.
+func overlay(env, over map[string]string) {
+	for name, value := range over {
 		if value != "" || env[name] == "" {
 			env[name] = value
 		}
 	}
-	return env
 }
 
 // environment is what one step finds: NAME=value, sorted.

@@ -2,13 +2,21 @@ package build
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/tarn-build/tarn/build/check"
+	"github.com/tarn-build/tarn/build/environment"
 	"github.com/tarn-build/tarn/build/inspect"
+	"github.com/tarn-build/tarn/build/installed"
 	"github.com/tarn-build/tarn/build/pack"
 	"github.com/tarn-build/tarn/build/plan"
+	"github.com/tarn-build/tarn/build/step"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/sbom"
@@ -17,26 +25,36 @@ import (
 
 // pack makes packages of what the build installed: all are inspected together, each
 // is checked, and only when every one holds the rules is the first one written.
-func (b *Builder) pack(ctx context.Context, p *plan.Plan, w *work) (*Result, error) {
+func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Environment, w *work) (*Result, error) {
 	s := p.Script
-	trees := make([]*os.Root, len(s.Packages))
+	out, err := w.root.OpenRoot(step.OutPath)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	modes, err := installed.Unlock(out)
+	if err != nil {
+		return nil, err
+	}
+	trees := make([]fs.FS, len(s.Packages))
 	inspected := make([]inspect.Package, len(s.Packages))
 	result := &Result{}
 	for i := range s.Packages {
 		o := &s.Packages[i]
-		tree, err := w.treeOf(o.Name)
+		root, err := treeOf(out, o.Name)
 		if err != nil {
 			return nil, err
 		}
-		defer tree.Close()
+		defer root.Close()
+		tree := modes.FS(root)
 		trees[i] = tree
-		found, err := check.Run(check.Package{Name: o.Name, Recipe: s.Recipe, Files: tree.FS(), Disabled: o.ChecksDisabled})
+		found, err := check.Run(check.Package{Name: o.Name, Recipe: s.Recipe, Files: tree, Disabled: o.ChecksDisabled})
 		if err != nil {
 			return nil, err
 		}
 		result.Findings = append(result.Findings, found...)
 		inspected[i] = inspect.Package{
-			Name: o.Name, Version: s.Version, Files: tree.FS(), Depends: o.Runtime, Provides: o.Provides,
+			Name: o.Name, Version: s.Version, Files: tree, Depends: o.Runtime, Provides: o.Provides,
 			NoDepends: o.NoDepends, NoProvides: o.NoProvides, NoCommands: o.NoCommands,
 		}
 	}
@@ -57,12 +75,19 @@ func (b *Builder) pack(ctx context.Context, p *plan.Plan, w *work) (*Result, err
 		if err != nil {
 			return nil, err
 		}
+		xattrs, err := capabilities(o)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", s.Recipe, o.Name, err)
+		}
 		entry, digest, files, err := pack.Write(ctx, b.Store, pack.Input{
 			Info:    info(s, o, reports[i]),
 			Tree:    trees[i],
 			Extra:   map[string][]byte{sbom.PackagePath(o.Name, string(s.Version)): document},
 			Scripts: scriptlets(o),
 			Control: map[string][]byte{".melange.yaml": recipe},
+			Xattrs:  xattrs,
+			UID:     env.UID,
+			GID:     env.GID,
 			Time:    time.Unix(s.Time, 0),
 		})
 		if err != nil {
@@ -90,6 +115,37 @@ func info(s *recipes.Script, o *recipes.Output, r inspect.Report) apk.Info {
 		i.Licenses = append(i.Licenses, l.License)
 	}
 	return i
+}
+
+// treeOf opens the folder of one package of a build.
+func treeOf(out *os.Root, name string) (*os.Root, error) {
+	info, err := out.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("the build removed the folder %s/%s", step.OutPath, name)
+	case err != nil:
+		return nil, err
+	case !info.IsDir():
+		return nil, fmt.Errorf("the build put something else in the place of the folder %s/%s", step.OutPath, name)
+	}
+	return out.OpenRoot(name)
+}
+
+// capabilities are what a recipe's setcap gives to files of a package.
+func capabilities(o *recipes.Output) (map[string]pack.Xattrs, error) {
+	xattrs := map[string]pack.Xattrs{}
+	for _, c := range o.Setcap {
+		name := strings.TrimPrefix(path.Clean("/"+c.Path), "/")
+		value, err := pack.FileCapability(c.Add)
+		if err != nil {
+			return nil, fmt.Errorf("setcap %s: %w", c.Path, err)
+		}
+		if xattrs[name] != nil {
+			return nil, fmt.Errorf("setcap %s: the file stands there twice", c.Path)
+		}
+		xattrs[name] = pack.Xattrs{pack.CapabilityAttribute: value}
+	}
+	return xattrs, nil
 }
 
 func scriptlets(o *recipes.Output) map[string][]byte {

@@ -13,7 +13,7 @@ import (
 // Result is what a plan gave.
 type Result struct {
 	Packages []Package     `json:"packages"` // in the order of the script
-	Findings diag.Problems `json:"findings"` // warnings of package check
+	Findings diag.Problems `json:"findings"` // warnings and notes of package check
 	Duration time.Duration `json:"duration"` // of the build, in nanoseconds
 	Cached   bool          `json:"-"`        // recalled, not built
 }
@@ -45,7 +45,10 @@ func (e *StepError) Error() string {
 	if e.File != "" {
 		fmt.Fprintf(&b, "%s:%d: ", e.File, e.Line)
 	}
-	fmt.Fprintf(&b, "%s: %s (%s)", e.Recipe, e.At, e.Step)
+	fmt.Fprintf(&b, "%s: %s", e.Recipe, e.At)
+	if e.Step != "" {
+		fmt.Fprintf(&b, " (%s)", e.Step)
+	}
 	if e.Command != "" {
 		fmt.Fprintf(&b, ": %s", e.Command)
 	}
@@ -57,4 +60,18 @@ func (e *StepError) Error() string {
 		b.WriteString("\n  log: " + e.Log)
 	}
 	return b.String()
+}
+
+// PolicyError says that a recipe asks for what no build here gets.
+type PolicyError struct {
+	Recipe string // its file
+	Why    string
+}
+
+func (e *PolicyError) Error() string {
+	text := "refused: " + e.Why + "\n  hint: fetch what it needs in steps with a digest (fetch, git-checkout)"
+	if e.Recipe != "" {
+		text = e.Recipe + ": " + text
+	}
+	return text
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/tarn-build/tarn/build/environment"
 	"github.com/tarn-build/tarn/build/plan"
 	"github.com/tarn-build/tarn/build/step"
-	"github.com/tarn-build/tarn/pkg/sandbox"
 	"github.com/tarn-build/tarn/recipes"
 	"github.com/tarn-build/tarn/repo"
 )
@@ -26,7 +25,7 @@ type TestResult struct {
 // with the same bytes is not run again.
 func (b *Builder) Test(ctx context.Context, s *recipes.Script, o *recipes.Output, lock repo.Lock) (*TestResult, error) {
 	var result TestResult
-	id := plan.TestID(o.Test, lock)
+	id := plan.TestID(s, o, lock)
 	if !b.Again {
 		if found, err := b.Store.Recall(id, &result); err != nil {
 			return nil, err
@@ -37,7 +36,7 @@ func (b *Builder) Test(ctx context.Context, s *recipes.Script, o *recipes.Output
 	}
 	start := time.Now()
 	b.report(o.Name, "environment", fmt.Sprintf("%d packages", len(lock)))
-	env, err := environment.Assemble(ctx, b.Store, lock, environment.Options{Arch: s.Arch, Database: true, World: plan.TestWorld(s, o)})
+	env, err := environment.Assemble(ctx, b.Store, lock, environment.Options{Arch: s.Arch, Database: true, World: plan.TestWorld(s, o), Accounts: accounts(s, o)})
 	if err != nil {
 		return nil, err
 	}
@@ -46,12 +45,12 @@ func (b *Builder) Test(ctx context.Context, s *recipes.Script, o *recipes.Output
 		return nil, err
 	}
 	defer w.release()
-	log, err := b.openLog(o.Name + ".test.log")
+	log, err := openLog(b.Logs, o.Name+".test.log", b.Output)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	box, err := b.Sandbox.Open(ctx, sandbox.Spec{Layers: env.Layers, Work: w.dir, CPUs: b.CPUs, Capabilities: s.Capabilities})
+	box, err := b.Sandbox.Open(ctx, b.spec(s, env, w))
 	if err != nil {
 		return nil, err
 	}
@@ -60,10 +59,9 @@ func (b *Builder) Test(ctx context.Context, s *recipes.Script, o *recipes.Output
 	if err := w.root.MkdirAll(step.OutPath+"/"+o.Name, 0o755); err != nil {
 		return nil, err
 	}
-	r := b.runner(s, box, w, log)
-	for name, value := range o.Test.Environment.Env {
-		r.env[name] = value
-	}
+	r := b.runner(s, env, box, w, log)
+	overlay(r.env, o.Test.Environment.Given)
+	overlay(r.env, o.Test.Environment.Env)
 	for _, one := range o.Test.Steps {
 		b.report(o.Name, "test", one.Name)
 		if err := r.run(ctx, one); err != nil {
@@ -78,4 +76,12 @@ func (b *Builder) Test(ctx context.Context, s *recipes.Script, o *recipes.Output
 		return &result, nil
 	}
 	return &result, b.Store.Remember(id, &result)
+}
+
+// accounts are the users of a test: its own, else those of its recipe.
+func accounts(s *recipes.Script, o *recipes.Output) *recipes.Accounts {
+	if o.Test.Environment.Accounts != nil {
+		return o.Test.Environment.Accounts
+	}
+	return s.Environment.Accounts
 }

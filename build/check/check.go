@@ -18,7 +18,7 @@ type Package struct {
 	Name     string
 	Recipe   string // the recipe's file, for messages
 	Files    fs.FS
-	Disabled []string // rules that the recipe turned to warnings: checks.disabled
+	Disabled []string // rules that the recipe turned to notes: checks.disabled
 }
 
 // Rule is one check. Exactly one of file and tree is set.
@@ -128,11 +128,11 @@ var All = []Rule{
 	},
 	{
 		Name: "dll", Severity: diag.Warning, Why: "a library for Windows does nothing here", Example: "usr/lib/x.dll", Instead: "leave the file out",
-		file: onlyFiles(func(name string) bool { return strings.HasSuffix(name, ".dll") }),
+		file: notInDev(onlyFiles(func(name string) bool { return strings.HasSuffix(name, ".dll") })),
 	},
 	{
 		Name: "dylib", Severity: diag.Warning, Why: "a library for macOS does nothing here", Example: "usr/lib/x.dylib", Instead: "leave the file out",
-		file: onlyFiles(func(name string) bool { return strings.HasSuffix(name, ".dylib") }),
+		file: notInDev(onlyFiles(func(name string) bool { return strings.HasSuffix(name, ".dylib") })),
 	},
 }
 
@@ -154,7 +154,7 @@ func Run(p Package) (diag.Problems, error) {
 	add := func(r Rule, text string) {
 		severity := r.Severity
 		if severity == diag.Error && slices.Contains(p.Disabled, r.Name) {
-			severity = diag.Warning
+			severity = diag.Note // the recipe's author decided it
 		}
 		problems = append(problems, diag.Problem{File: p.Recipe, Severity: severity, Rule: r.Name, Text: p.Name + ": " + text, Hint: r.Instead})
 	}
@@ -203,6 +203,16 @@ func onlyFiles(is func(string) bool) func(Package, string, fs.DirEntry) string {
 			return ""
 		}
 		return "must not be in a package"
+	}
+}
+
+// notInDev leaves alone packages for developers.
+func notInDev(find func(Package, string, fs.DirEntry) string) func(Package, string, fs.DirEntry) string {
+	return func(p Package, name string, d fs.DirEntry) string {
+		if strings.HasSuffix(p.Name, "-dev") {
+			return ""
+		}
+		return find(p, name, d)
 	}
 }
 

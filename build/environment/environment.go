@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"runtime"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/tarn-build/tarn/pkg/rootfs"
 	"github.com/tarn-build/tarn/pkg/solve"
 	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/recipes"
 	"github.com/tarn-build/tarn/repo"
 )
 
@@ -26,7 +29,7 @@ import (
 // the top layer holds something else.
 const (
 	treeVersion = 1
-	topVersion  = 1
+	topVersion  = 2
 )
 
 // Options say what an environment holds besides its packages. The zero value is
@@ -36,12 +39,17 @@ type Options struct {
 	// Database writes what is installed for apk to read, and World what was asked for.
 	Database bool
 	World    []solve.Requirement
+	// Accounts are users and groups besides those of the packages, and who runs
+	// commands; root does when nil.
+	Accounts *recipes.Accounts
 }
 
 // Environment is an assembled root.
 type Environment struct {
 	// Layers are folders of the store, read-only; the first is on top.
 	Layers []string
+	// UID and GID are the user that commands run as.
+	UID, GID int
 }
 
 // Assemble unpacks what is not unpacked yet, several packages at once, and finds how the
@@ -79,6 +87,11 @@ func Assemble(ctx context.Context, st *store.Store, lock repo.Lock, o Options) (
 		return nil, fmt.Errorf("assemble environment: %w", err)
 	}
 	env := &Environment{}
+	if o.Accounts != nil {
+		if env.UID, env.GID, err = runAs(root, o.Accounts.RunAs); err != nil {
+			return nil, err
+		}
+	}
 	if len(top) > 0 {
 		tree, err := st.Tree(ctx, topID(lock, o), func(dir *os.Root) error { return write(dir, top) })
 		if err != nil {
@@ -182,20 +195,28 @@ func extract(ctx context.Context, root *os.Root, f *os.File, bits fs.FileMode) (
 	if err := p.VerifyData(); err != nil {
 		return nil, err
 	}
-	var folders []*apk.File // their modes and times come last: a folder may be read-only
+	folders := map[string]*apk.File{} // their modes and times come last: a folder may be read-only
 	err = p.Files(func(h *apk.File, content io.Reader) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		// A package may leave out the entries of folders: these are plain ones.
+		for dir := path.Dir(h.Path); dir != "." && folders[dir] == nil; dir = path.Dir(dir) {
+			folders[dir] = &apk.File{Path: dir, Type: apk.TypeDir, Mode: 0o755, ModTime: epoch}
+			if err := root.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
+		}
 		if h.Type == apk.TypeDir {
-			folders = append(folders, h)
+			folders[h.Path] = h
 		}
 		return extractOne(root, h, content, bits)
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, h := range slices.Backward(folders) {
+	for _, name := range slices.Backward(slices.Sorted(maps.Keys(folders))) {
+		h := folders[name]
 		if err := root.Chmod(h.Path, h.Mode&bits); err != nil {
 			return nil, err
 		}
@@ -283,6 +304,13 @@ func topLayer(root *rootfs.Tree, packages []*rootfs.Package, lock repo.Lock, o O
 	if err != nil {
 		return nil, err
 	}
+	if o.Accounts != nil {
+		written, err := addAccounts(root, o.Accounts)
+		if err != nil {
+			return nil, err
+		}
+		made = append(made, written...)
+	}
 	if o.Database {
 		written, err := writeDatabase(root, packages, lock, o)
 		if err != nil {
@@ -322,11 +350,17 @@ func topID(lock repo.Lock, o Options) store.ActionID {
 	for _, r := range o.World {
 		h.Line("world", r.String())
 	}
+	if o.Accounts != nil {
+		h.Line("accounts", *o.Accounts)
+	}
 	for _, p := range lock {
 		h.Line("package "+p.Name, string(p.Version)+" "+p.Identity)
 	}
 	return h.Sum()
 }
+
+// epoch is the time of what is made here, so that nobody sees when that was.
+var epoch = time.Unix(0, 0)
 
 // write puts nodes into an empty folder.
 func write(dir *os.Root, nodes []*rootfs.Node) error {
@@ -349,6 +383,9 @@ func write(dir *os.Root, nodes []*rootfs.Node) error {
 			if err := dir.Chmod(n.Path, n.Mode&(fs.ModePerm|fs.ModeSticky)); err != nil {
 				return err
 			}
+			if err := dir.Chtimes(n.Path, epoch, epoch); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -360,5 +397,5 @@ func copyContent(dir *os.Root, n *rootfs.Node) error {
 		return err
 	}
 	defer content.Close()
-	return writeFile(dir, n.Path, n.Mode.Perm(), content, func(string) error { return nil })
+	return writeFile(dir, n.Path, n.Mode.Perm(), content, func(name string) error { return dir.Chtimes(name, epoch, epoch) })
 }

@@ -1,5 +1,8 @@
 // Package pack makes a package file of the tree that a build installed. The same
-// tree and the same words about it give the same bytes. It signs nothing.
+// tree and the same words about it give the same bytes, whoever built it: what the
+// build's user owns belongs to root, every file has one time, and of extended
+// attributes only those count that the recipe declares, since a file system adds its
+// own. It signs nothing.
 package pack
 
 import (
@@ -7,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
+	"slices"
 	"syscall"
 	"time"
 
@@ -19,12 +24,18 @@ import (
 // Input is what a package is made of.
 type Input struct {
 	Info    apk.Info
-	Tree    *os.Root          // what the build installed
+	Tree    fs.FS             // what the build installed: a fs.ReadLinkFS on a disk
 	Extra   map[string][]byte // further files by path, e.g. the SBOM
 	Scripts map[string][]byte // of the control section, by name, e.g. ".post-install"
 	Control map[string][]byte // other files of the control section, e.g. ".melange.yaml"
-	Time    time.Time         // of every file
+	Xattrs  map[string]Xattrs // extended attributes of files of the tree, by path
+	// UID and GID are the user that the build ran as; root when 0.
+	UID, GID int
+	Time     time.Time // of every file
 }
+
+// Xattrs are raw values by full name, e.g. CapabilityAttribute.
+type Xattrs map[string]string
 
 // Write makes the package and puts it into the store. It gives the package's entry
 // as an index would list it, and the number of entries that are no folders.
@@ -40,7 +51,9 @@ func Write(ctx context.Context, st *store.Store, in Input) (*apk.Entry, store.Di
 	defer release()
 	reader, writer := io.Pipe()
 	var written apk.Written
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		var err error
 		written, err = apk.WritePackage(writer, apk.Unsigned{
 			Info: in.Info, Scripts: in.Scripts, Control: in.Control, Files: contents, ModTime: in.Time, TempDir: dir,
@@ -48,8 +61,9 @@ func Write(ctx context.Context, st *store.Store, in Input) (*apk.Entry, store.Di
 		writer.CloseWithError(err)
 	}()
 	digest, size, err := st.Put(reader)
+	reader.CloseWithError(err)
+	<-done // it reads the tree and the temporary folder
 	if err != nil {
-		reader.CloseWithError(err)
 		return nil, "", 0, fmt.Errorf("pack %s: %w", in.Info.Name, err)
 	}
 	files := 0
@@ -66,7 +80,7 @@ func collect(ctx context.Context, in Input) ([]apk.Content, error) {
 	var contents []apk.Content
 	there := map[string]bool{}
 	firstName := map[uint64]string{} // inode -> the first of its names
-	err := fs.WalkDir(in.Tree.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(in.Tree, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || name == "." {
 			return err
 		}
@@ -77,11 +91,14 @@ func collect(ctx context.Context, in Input) ([]apk.Content, error) {
 		if err != nil {
 			return err
 		}
-		c, err := content(in.Tree, name, info)
+		c, err := content(ctx, in, name, info)
 		if err != nil {
 			return err
 		}
 		c.ModTime = in.Time
+		if c.Xattrs = in.Xattrs[name]; c.Xattrs != nil && c.Type != apk.TypeFile {
+			return fmt.Errorf("%s is a %s and can't have capabilities", name, c.Type)
+		}
 		if st := info.Sys().(*syscall.Stat_t); c.Type == apk.TypeFile && st.Nlink > 1 {
 			if first, seen := firstName[st.Ino]; seen {
 				c.Type, c.Link, c.Size, c.Open = apk.TypeHardlink, first, 0, nil
@@ -94,6 +111,14 @@ func collect(ctx context.Context, in Input) ([]apk.Content, error) {
 		return nil
 	})
 	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(in.Xattrs)) {
+		if !there[name] {
+			return nil, fmt.Errorf("%s, which is to have capabilities, was not installed", name)
+		}
+	}
+	if err := shareXattrs(contents, in.Xattrs); err != nil {
 		return nil, err
 	}
 	for name, data := range in.Extra {
@@ -109,21 +134,46 @@ func collect(ctx context.Context, in Input) ([]apk.Content, error) {
 	return contents, nil
 }
 
-func content(tree *os.Root, name string, info fs.FileInfo) (apk.Content, error) {
-	uid, gid := owner(info.Sys().(*syscall.Stat_t))
+// shareXattrs gives a file what is declared for any of its names, as the names of one
+// file have the same attributes.
+func shareXattrs(contents []apk.Content, xattrs map[string]Xattrs) error {
+	first := map[string]int{}
+	for i := range contents {
+		c := &contents[i]
+		first[c.Path] = i
+		declared := xattrs[c.Path]
+		if c.Type != apk.TypeHardlink || declared == nil {
+			continue
+		}
+		file := &contents[first[c.Link]]
+		if file.Xattrs != nil && !maps.Equal(file.Xattrs, declared) {
+			return fmt.Errorf("%s and %s are one file and are to have different capabilities", file.Path, c.Path)
+		}
+		file.Xattrs, c.Xattrs = declared, nil
+	}
+	return nil
+}
+
+func content(ctx context.Context, in Input, name string, info fs.FileInfo) (apk.Content, error) {
+	uid, gid := in.owner(info.Sys().(*syscall.Stat_t))
 	c := apk.Content{File: apk.File{Path: name, Mode: info.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky), UID: uid, GID: gid}}
 	switch info.Mode().Type() {
 	case fs.ModeDir:
 		c.Type = apk.TypeDir
 	case fs.ModeSymlink:
-		target, err := tree.Readlink(name)
+		target, err := fs.ReadLink(in.Tree, name)
 		if err != nil {
 			return c, err
 		}
 		c.Type, c.Link, c.Mode = apk.TypeSymlink, target, 0o777
 	case 0:
 		c.Type, c.Size = apk.TypeFile, info.Size()
-		c.Open = func() (io.ReadCloser, error) { return tree.Open(name) }
+		c.Open = func() (io.ReadCloser, error) {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			return in.Tree.Open(name)
+		}
 	default:
 		return c, fmt.Errorf("%s is a %s: packages hold files, folders and links", name, info.Mode().Type())
 	}
@@ -134,14 +184,16 @@ func content(tree *os.Root, name string, info fs.FileInfo) (apk.Content, error) 
 // owns belongs to root in the package.
 const buildUser = 1000
 
-// owner is who owns a file as seen inside the sandbox: as root the ids are the
-// same inside and outside; for an ordinary user the only id inside is 0.
-func owner(st *syscall.Stat_t) (uid, gid int) {
-	inside := func(id uint32, own int) int {
-		if id == buildUser || own != 0 {
+// owner is who owns a file in the package. As root of the host the ids are the same
+// inside and outside of the sandbox; an ordinary user is the only one there, whatever
+// it is called inside. What the build's own user owns belongs to root: so both give
+// the same package.
+func (in Input) owner(st *syscall.Stat_t) (uid, gid int) {
+	inside := func(id uint32, builder int) int {
+		if id == buildUser || int(id) == builder || os.Geteuid() != 0 {
 			return 0
 		}
 		return int(id)
 	}
-	return inside(st.Uid, os.Geteuid()), inside(st.Gid, os.Geteuid())
+	return inside(st.Uid, in.UID), inside(st.Gid, in.GID)
 }

@@ -31,6 +31,8 @@ const (
 	exitTrust
 	exitReproduce
 	exitPolicy
+
+	exitStopped = 128 + 2 // as a shell says it of a program that SIGINT ended
 )
 
 // exitMeanings are the lines of tarn help exit-codes, by code.
@@ -50,8 +52,9 @@ func exitCodesTopic() *cobra.Command {
 	var b strings.Builder
 	b.WriteString("The exit codes of tarn:\n\n")
 	for code, meaning := range exitMeanings {
-		fmt.Fprintf(&b, "  %d  %s\n", code, meaning)
+		fmt.Fprintf(&b, "  %3d  %s\n", code, meaning)
 	}
+	fmt.Fprintf(&b, "  %3d  stopped by Ctrl-C\n", exitStopped)
 	return &cobra.Command{Use: "exit-codes", Short: "what the exit codes mean", Long: strings.TrimRight(b.String(), "\n")}
 }
 
@@ -88,7 +91,7 @@ func exitCode(err error) int {
 		return exitDone
 	case is[*usageError](err):
 		return exitUsage
-	case is[*images.Refusal](err):
+	case is[*images.Refusal](err), is[*build.PolicyError](err):
 		return exitPolicy
 	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err), is[*debian.SignatureError](err):
 		return exitTrust
@@ -104,24 +107,39 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// finish prints an error and gives the exit code.
+// finish prints what was not shown yet of an error, and gives the exit code.
 func (a *app) finish(ctx context.Context, err error) int {
 	if err == nil {
 		return exitDone
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	if ctx.Err() != nil {
 		fmt.Fprintln(a.err, "tarn: stopped")
-		return 130
+		return exitStopped
 	}
-	if is[*shownError](err) {
-		return exitCode(err)
+	if rest := unshown(err); rest != nil {
+		text := rest.Error()
+		if _, listed := diag.Of(rest); !listed {
+			text = "tarn: " + text
+		}
+		fmt.Fprintln(a.err, text)
 	}
-	text := err.Error()
-	if _, listed := diag.Of(err); !listed {
-		text = "tarn: " + text
-	}
-	fmt.Fprintln(a.err, text)
 	return exitCode(err)
+}
+
+// unshown is what was not shown yet of an error, or nil.
+func unshown(err error) error {
+	if !is[*shownError](err) {
+		return err
+	}
+	joined, several := err.(interface{ Unwrap() []error })
+	if !several {
+		return nil
+	}
+	var rest []error
+	for _, one := range joined.Unwrap() {
+		rest = append(rest, unshown(one))
+	}
+	return errors.Join(rest...)
 }
 
 // shownError is an error that was shown when it happened.
