@@ -98,7 +98,7 @@ func serve(ctx context.Context, imageDir string) (*fetched, error) {
 	}
 	box, err := namespace.Backend{}.Open(ctx, sandbox.Spec{
 		Layers: []string{root}, Work: work, UID: uid, GID: uid,
-		Binds: []sandbox.Bind{{Source: self, Path: "/run/demo"}},
+		Binds: []sandbox.Bind{{Source: self, Path: "/demo"}},
 	})
 	if err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func serve(ctx context.Context, imageDir string) (*fetched, error) {
 	defer box.Close()
 	var out, complaints strings.Builder
 	command := sandbox.Command{
-		Argv: append([]string{"/run/demo", insideVerb}, config.Entrypoint...), Env: config.Env,
+		Argv: append([]string{"/demo", insideVerb}, config.Entrypoint...), Env: config.Env,
 		Stdout: &out, Stderr: &complaints, Timeout: time.Minute,
 	}
 	if err := box.Run(ctx, command); err != nil {
