@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,8 +27,19 @@ type Unsigned struct {
 
 // Publish signs packages and puts them into the repository in a folder, then
 // changes the index of their architecture in one rename: a reader never sees an
-// index that names a package that is not there. What is there already with the same
-// content and signature is left as it is. It gives the names of the files written.
+// index that names a package that is not there, or half an index. All is signed and on
+// the disk before the first file changes its place. What is there already with the same
+// content and a signature that verify knows is left as it is. It gives the names of
+// the files written.
+//
+// A package that takes the place of another one of its name and version does so
+// before the index does. Who reads the old index in between finds a package that does
+// not match it and is told so, as a *TrustError; asked again, it gets the new one.
+//
+// What verify does not vouch for is not carried on: an index without a signature of
+// its keys, be it damaged or that of a key that was thrown away, is made anew of the
+// packages in the folder that bear one and are as they were signed. The others stay
+// where they are, unlisted.
 //
 // Publishers of one repository wait for each other.
 func Publish(ctx context.Context, dir string, st *store.Store, key apk.Signer, verify apk.KeySet, packages []Unsigned) ([]string, error) {
@@ -36,8 +48,13 @@ func Publish(ctx context.Context, dir string, st *store.Store, key apk.Signer, v
 	for _, p := range packages {
 		byArch[p.Entry.Arch] = append(byArch[p.Entry.Arch], p)
 	}
-	for arch, some := range byArch {
-		names, err := publishArch(ctx, filepath.Join(dir, string(arch)), st, key, verify, some)
+	for _, arch := range slices.Sorted(maps.Keys(byArch)) {
+		folder, err := archFolder(arch)
+		if err != nil {
+			return written, fmt.Errorf("publish to %s: %w", dir, err)
+		}
+		p := publisher{dir: filepath.Join(dir, folder), store: st, key: key, verify: verify}
+		names, err := p.publish(ctx, byArch[arch])
 		written = append(written, names...)
 		if err != nil {
 			return written, fmt.Errorf("publish to %s: %w", dir, err)
@@ -47,89 +64,178 @@ func Publish(ctx context.Context, dir string, st *store.Store, key apk.Signer, v
 	return written, nil
 }
 
-func publishArch(ctx context.Context, dir string, st *store.Store, key apk.Signer, verify apk.KeySet, packages []Unsigned) ([]string, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+// publisher publishes to the folder of one architecture.
+type publisher struct {
+	dir    string
+	store  *store.Store
+	key    apk.Signer
+	verify apk.KeySet
+}
+
+// lockName is the file by which publishers wait for each other.
+const lockName = ".lock"
+
+// staged is a signed package that is not at its place yet.
+type staged struct{ from, name string }
+
+func (p publisher) publish(ctx context.Context, packages []Unsigned) (written []string, err error) {
+	if err := os.MkdirAll(p.dir, 0o755); err != nil {
 		return nil, err
 	}
-	lock := flock.New(filepath.Join(dir, ".lock"))
+	lock := flock.New(filepath.Join(p.dir, lockName))
 	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
 		return nil, err
 	}
 	defer lock.Unlock()
-	sweep(dir)
-	index, err := indexToExtend(dir, verify)
+	defer p.sweep()
+	p.sweep()
+	index, changed, err := p.indexToExtend(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var written []string
-	changed := index.Entries == nil
-	for _, p := range packages {
+	listed := newListing(index)
+	var ready []staged
+	for _, one := range packages {
 		if err := ctx.Err(); err != nil {
-			return written, err
+			return nil, err
 		}
-		if err := checkFileName(p.Entry); err != nil {
-			return written, err
-		}
-		entry, isNew, err := placePackage(dir, st, key, verify, p)
+		entry, from, err := p.sign(one)
 		if err != nil {
+			return nil, err
+		}
+		if from != "" {
+			ready = append(ready, staged{from, entry.FileName()})
+		}
+		changed = listed.put(entry) || changed
+	}
+	if !changed && len(ready) == 0 {
+		return nil, nil
+	}
+	// From here on it is renaming, and it is not stopped.
+	newIndex, _, err := p.stage(func(f *os.File) error { return apk.WriteIndex(f, index, p.key) })
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range ready {
+		if err := os.Rename(s.from, filepath.Join(p.dir, s.name)); err != nil {
 			return written, err
 		}
-		if isNew {
-			written = append(written, p.Entry.FileName())
-		}
-		changed = replaceEntry(index, entry) || changed
+		written = append(written, s.name)
 	}
-	if !changed {
-		return written, nil
+	if err := syncFolder(p.dir); err != nil {
+		return written, err
 	}
-	return written, writeIndex(dir, index, key)
+	if err := os.Rename(newIndex, filepath.Join(p.dir, indexName)); err != nil {
+		return written, err
+	}
+	return written, syncFolder(p.dir)
 }
 
-// sweep removes what publishers that were killed left behind. The lock is held.
-func sweep(dir string) {
-	leftovers, _ := filepath.Glob(filepath.Join(dir, temporaryPrefix+"*"))
+// sweep removes what this publisher did not need, and what publishers that were
+// killed left behind. The lock is held.
+func (p publisher) sweep() {
+	leftovers, _ := filepath.Glob(filepath.Join(p.dir, temporaryPrefix+"*"))
 	for _, name := range leftovers {
 		_ = os.Remove(name)
 	}
 }
 
-// indexToExtend reads the index in a folder; one that is not there is empty, and one
-// that bears no trusted signature is begun anew from the packages there are.
-func indexToExtend(dir string, verify apk.KeySet) (*apk.Index, error) {
-	data, err := os.ReadFile(filepath.Join(dir, indexName))
+// indexToExtend reads the index that is there. made says that there is none that can
+// be trusted: then it lists what the packages vouch for themselves.
+func (p publisher) indexToExtend(ctx context.Context) (index *apk.Index, made bool, err error) {
+	name := filepath.Join(p.dir, indexName)
+	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &apk.Index{}, nil
+		return &apk.Index{}, true, nil
 	}
+	if err != nil {
+		return nil, false, err
+	}
+	index, err = readIndex(name, data, Options{Keys: p.verify})
+	if !isTrust(err) {
+		return index, false, err
+	}
+	index, err = p.indexOfPackages(ctx)
+	return index, true, err
+}
+
+func isTrust(err error) bool {
+	_, is := errors.AsType[*TrustError](err)
+	return is
+}
+
+// indexOfPackages lists the packages in the folder that bear a trusted signature.
+func (p publisher) indexOfPackages(ctx context.Context) (*apk.Index, error) {
+	names, err := filepath.Glob(filepath.Join(p.dir, "*.apk"))
 	if err != nil {
 		return nil, err
 	}
-	return readIndex(filepath.Join(dir, indexName), data, Options{Keys: verify})
+	index := &apk.Index{}
+	listed := newListing(index)
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		entry, err := p.signedEntry(name)
+		if err != nil {
+			return nil, err
+		}
+		if entry != nil && entry.FileName() == filepath.Base(name) {
+			listed.put(entry)
+		}
+	}
+	return index, nil
 }
 
-// placePackage signs a package into the folder, unless the same is there already.
-func placePackage(dir string, st *store.Store, key apk.Signer, verify apk.KeySet, p Unsigned) (*apk.Entry, bool, error) {
-	target := filepath.Join(dir, p.Entry.FileName())
-	if entry := samePackage(target, verify, p.Entry); entry != nil {
-		return entry, false, nil
-	}
-	unsigned, err := st.Open(p.Digest)
+// signedEntry gives the entry of a package file that is what a trusted key signed, else nil.
+func (p publisher) signedEntry(name string) (*apk.Entry, error) {
+	f, err := os.Open(name)
 	if err != nil {
-		return nil, false, err
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := VerifyFile(f, name, p.verify); isTrust(err) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	pkg, err := apk.ReadPackage(f, info.Size(), apk.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	return apk.EntryOf(pkg, info.Size()), nil
+}
+
+// sign signs a package and gives where it lies, or "" when the same is at its place.
+func (p publisher) sign(one Unsigned) (*apk.Entry, string, error) {
+	if err := checkFileName(one.Entry); err != nil {
+		return nil, "", err
+	}
+	if entry := samePackage(filepath.Join(p.dir, one.Entry.FileName()), p.verify, one.Entry); entry != nil {
+		return entry, "", nil
+	}
+	unsigned, err := p.store.Open(one.Digest)
+	if err != nil {
+		return nil, "", err
 	}
 	defer unsigned.Close()
 	info, err := unsigned.Stat()
 	if err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
-	size, err := replaceFile(target, func(f *os.File) error {
-		return apk.SignPackage(f, unsigned, info.Size(), key, time.Unix(p.Entry.BuildDate, 0))
+	from, size, err := p.stage(func(f *os.File) error {
+		return apk.SignPackage(f, unsigned, info.Size(), p.key, time.Unix(one.Entry.BuildDate, 0))
 	})
 	if err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
-	entry := *p.Entry
+	entry := *one.Entry
 	entry.FileSize = size
-	return &entry, true, nil
+	return &entry, from, nil
 }
 
 // samePackage gives the entry of a package that is there with the same content and
@@ -156,60 +262,75 @@ func samePackage(target string, verify apk.KeySet, e *apk.Entry) *apk.Entry {
 	return &same
 }
 
-// replaceEntry puts an entry in the place of one of the same name and version. It
-// tells whether the index is another one now.
-func replaceEntry(index *apk.Index, e *apk.Entry) bool {
-	for i, old := range index.Entries {
-		if old.Name == e.Name && old.Version == e.Version {
-			same := old.Checksum == e.Checksum && old.FileSize == e.FileSize
-			index.Entries[i] = e
-			return !same
-		}
-	}
-	index.Entries = append(index.Entries, e)
-	return true
+// listing puts entries into an index, each name and version once.
+type listing struct {
+	index *apk.Index
+	at    map[string]int // by file name
 }
 
-func writeIndex(dir string, index *apk.Index, key apk.Signer) error {
-	_, err := replaceFile(filepath.Join(dir, indexName), func(f *os.File) error { return apk.WriteIndex(f, index, key) })
-	return err
+func newListing(index *apk.Index) *listing {
+	l := &listing{index, make(map[string]int, len(index.Entries))}
+	for i, e := range index.Entries {
+		l.at[e.FileName()] = i
+	}
+	return l
+}
+
+// put lists an entry in the place of one of the same name and version. It tells
+// whether the index is another one now.
+func (l *listing) put(e *apk.Entry) bool {
+	i, found := l.at[e.FileName()]
+	if !found {
+		l.at[e.FileName()] = len(l.index.Entries)
+		l.index.Entries = append(l.index.Entries, e)
+		return true
+	}
+	old := l.index.Entries[i]
+	l.index.Entries[i] = e
+	return old.Checksum != e.Checksum || old.FileSize != e.FileSize
 }
 
 // temporaryPrefix begins the names of files that are being written.
 const temporaryPrefix = ".publish-"
 
-// replaceFile writes a file beside its place, makes sure that it is on the disk,
-// and renames it: a reader sees the old one or the new one. It gives its size.
-func replaceFile(target string, write func(f *os.File) error) (size int64, err error) {
-	f, err := os.CreateTemp(filepath.Dir(target), temporaryPrefix+"*")
+// stage writes a file that is not at its place yet, and makes sure that it is on the
+// disk. It gives its name and size.
+func (p publisher) stage(write func(f *os.File) error) (name string, size int64, err error) {
+	f, err := os.CreateTemp(p.dir, temporaryPrefix+"*")
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
-	defer func() {
-		f.Close()
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
+	defer f.Close()
 	if err := f.Chmod(0o644); err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	if err := write(f); err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	if err := f.Sync(); err != nil {
-		return 0, err
+		return "", 0, err
 	}
-	return info.Size(), os.Rename(f.Name(), target)
+	return f.Name(), info.Size(), f.Close()
+}
+
+// syncFolder makes sure that renames in a folder are on the disk.
+func syncFolder(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
 }
 
 // IndexFiles makes an index of package files, signed by the keys.
 func IndexFiles(ctx context.Context, files []string, keys ...apk.Signer) ([]byte, *apk.Index, error) {
 	index := &apk.Index{}
+	listed := newListing(index)
 	for _, name := range files {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, err
@@ -218,7 +339,7 @@ func IndexFiles(ctx context.Context, files []string, keys ...apk.Signer) ([]byte
 		if err != nil {
 			return nil, nil, err
 		}
-		replaceEntry(index, entry)
+		listed.put(entry)
 	}
 	var b bytes.Buffer
 	if err := apk.WriteIndex(&b, index, keys...); err != nil {
@@ -258,10 +379,9 @@ type Verified struct {
 // Verify checks a repository as a whole: the index's signature, and of every
 // package its presence, size, checksum, data and signature.
 func (r *Repository) Verify(ctx context.Context, arch apk.Arch) ([]Verified, error) {
-	name := string(arch) + "/" + indexName
-	data, err := r.readAll(ctx, name, maxIndexBytes)
+	name, data, err := r.readIndexFile(ctx, arch)
 	if err != nil {
-		return nil, fmt.Errorf("read index %s/%s: %w", r.location, name, err)
+		return nil, err
 	}
 	key, err := apk.VerifyIndex(data, r.options.Keys)
 	if err != nil {
@@ -270,13 +390,13 @@ func (r *Repository) Verify(ctx context.Context, arch apk.Arch) ([]Verified, err
 	all := []Verified{verified(name, key, nil)}
 	index, err := readIndex(r.location+"/"+name, data, r.options)
 	if err != nil {
-		return nil, err
+		return append(all[:0], verified(name, "", err)), nil
 	}
 	for _, e := range index.Entries {
 		if err := ctx.Err(); err != nil {
 			return all, err
 		}
-		key, err := r.verifyPackage(ctx, e)
+		key, err := r.verifyPackage(ctx, arch, e)
 		all = append(all, verified(string(arch)+"/"+e.FileName(), key, err))
 	}
 	return all, nil
@@ -290,7 +410,7 @@ func verified(name, key string, err error) Verified {
 	return v
 }
 
-func (r *Repository) verifyPackage(ctx context.Context, e *apk.Entry) (string, error) {
+func (r *Repository) verifyPackage(ctx context.Context, arch apk.Arch, e *apk.Entry) (string, error) {
 	f, err := os.CreateTemp("", "tarn-verify-")
 	if err != nil {
 		return "", err
@@ -299,7 +419,7 @@ func (r *Repository) verifyPackage(ctx context.Context, e *apk.Entry) (string, e
 	if err := os.Remove(f.Name()); err != nil {
 		return "", err
 	}
-	if err := r.download(ctx, f, e); err != nil {
+	if err := r.download(ctx, f, arch, e); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = &TrustError{e.FileName(), "the index names it and it is not there"}
 		}

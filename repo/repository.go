@@ -54,6 +54,7 @@ type Repository struct {
 
 	mu      sync.Mutex
 	indexes map[apk.Arch]*apk.Index
+	folders map[*apk.Entry]apk.Arch // in whose index an entry stands: its file lies beside it
 }
 
 // TrustError says that bytes are not what a signature or an index says of them.
@@ -67,27 +68,49 @@ func (e *TrustError) Error() string { return e.What + ": " + e.Why }
 // Open gives the repository at a location: a folder, or an http or https address.
 // Nothing is read yet.
 func Open(location string, o Options) (*Repository, error) {
-	r := &Repository{location: location, options: o, indexes: map[apk.Arch]*apk.Index{}}
+	r := &Repository{location: location, options: o, indexes: map[apk.Arch]*apk.Index{}, folders: map[*apk.Entry]apk.Arch{}}
 	u, err := url.Parse(location)
+	if err == nil && u.User != nil {
+		r.location = u.Redacted() // it may hold a password, and messages show it
+	}
 	switch {
 	case err == nil && (u.Scheme == "http" || u.Scheme == "https"):
 		if o.Offline {
-			return nil, fmt.Errorf("open repository %s: the network is off (--offline)", location)
+			return nil, fmt.Errorf("open repository %s: the network is off (--offline)", r.location)
 		}
-		client := o.Client
-		if client == nil {
-			client = &http.Client{Timeout: 30 * time.Minute}
+		if u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+			return nil, fmt.Errorf("open repository %s: an address has a host and neither ? nor #", r.location)
 		}
-		r.storage = webStorage{strings.TrimRight(location, "/"), client}
+		r.storage = webStorage{strings.TrimRight(location, "/"), clientOr(o.Client)}
 	case err == nil && u.Scheme != "" && strings.Contains(location, "://"):
-		return nil, fmt.Errorf("open repository %s: a location is a folder or an http or https address", location)
+		return nil, fmt.Errorf("open repository %s: a location is a folder or an http or https address", r.location)
 	default:
 		r.storage = folderStorage(location)
 	}
 	return r, nil
 }
 
-// Name is the repository's location.
+// clientOr is a client, else one with a time limit that goes from https to https alone.
+func clientOr(client *http.Client) *http.Client {
+	if client != nil {
+		return client
+	}
+	return &http.Client{Timeout: 30 * time.Minute, CheckRedirect: checkRedirect}
+}
+
+func checkRedirect(request *http.Request, via []*http.Request) error {
+	switch {
+	case len(via) >= 10:
+		return errors.New("more than 10 redirects")
+	case request.URL.Scheme != "http" && request.URL.Scheme != "https":
+		return fmt.Errorf("redirect to the scheme %q", request.URL.Scheme)
+	case via[len(via)-1].URL.Scheme == "https" && request.URL.Scheme != "https":
+		return errors.New("redirect from https to http")
+	}
+	return nil
+}
+
+// Name is the repository's location, without a password.
 func (r *Repository) Name() string { return r.location }
 
 // Packages lists the packages of an architecture. The index bears the signature of
@@ -108,17 +131,43 @@ func (r *Repository) Index(ctx context.Context, arch apk.Arch) (*apk.Index, erro
 	if index := r.indexes[arch]; index != nil {
 		return index, nil
 	}
-	name := string(arch) + "/" + indexName
-	data, err := r.readAll(ctx, name, maxIndexBytes)
+	name, data, err := r.readIndexFile(ctx, arch)
 	if err != nil {
-		return nil, fmt.Errorf("read index %s/%s: %w", r.location, name, err)
+		return nil, err
 	}
 	index, err := readIndex(r.location+"/"+name, data, r.options)
 	if err != nil {
 		return nil, err
 	}
 	r.indexes[arch] = index
+	for _, e := range index.Entries {
+		r.folders[e] = arch
+	}
 	return index, nil
+}
+
+// readIndexFile reads the index of an architecture as it is, and gives its path below
+// the repository.
+func (r *Repository) readIndexFile(ctx context.Context, arch apk.Arch) (name string, data []byte, err error) {
+	folder, err := archFolder(arch)
+	if err != nil {
+		return "", nil, err
+	}
+	name = folder + "/" + indexName
+	data, err = r.readAll(ctx, name, maxIndexBytes)
+	if err != nil {
+		return "", nil, fmt.Errorf("read index %s/%s: %w", r.location, name, err)
+	}
+	return name, data, nil
+}
+
+// archFolder is the folder of an architecture: its name, which becomes part of paths,
+// is one of those there are.
+func archFolder(arch apk.Arch) (string, error) {
+	if known, err := apk.ParseArch(string(arch)); err != nil || known != arch {
+		return "", fmt.Errorf("unknown architecture %q", string(arch))
+	}
+	return string(arch), nil
 }
 
 // readIndex parses an index after its signature was checked.
@@ -176,7 +225,13 @@ func (r *Repository) Fetch(ctx context.Context, st *store.Store, e *apk.Entry) (
 		return "", err
 	}
 	defer f.Close()
-	if err := r.download(ctx, f, e); err != nil {
+	r.mu.Lock()
+	arch, listed := r.folders[e]
+	r.mu.Unlock()
+	if !listed {
+		arch = e.Arch
+	}
+	if err := r.download(ctx, f, arch, e); err != nil {
 		return "", err
 	}
 	if err := checkPackage(f, e); err != nil {
@@ -192,14 +247,16 @@ func (r *Repository) Fetch(ctx context.Context, st *store.Store, e *apk.Entry) (
 	return digest, st.Remember(fetched.Sum(), struct{ Digest store.Digest }{digest})
 }
 
-func (r *Repository) download(ctx context.Context, to io.Writer, e *apk.Entry) error {
+// download copies the file of a package that the index of arch lists.
+func (r *Repository) download(ctx context.Context, to io.Writer, arch apk.Arch, e *apk.Entry) error {
 	if err := checkFileName(e); err != nil {
 		return err
 	}
-	body, err := r.storage.open(ctx, string(e.Arch)+"/"+e.FileName())
-	if errors.Is(err, fs.ErrNotExist) && e.Arch == "noarch" {
-		return fmt.Errorf("internal error: %s has no folder", e.FileName())
+	folder, err := archFolder(arch)
+	if err != nil {
+		return err
 	}
+	body, err := r.storage.open(ctx, folder+"/"+e.FileName())
 	if err != nil {
 		return err
 	}
@@ -234,16 +291,12 @@ func checkFileName(e *apk.Entry) error {
 }
 
 // checkPackage compares a package with what the index says of it.
-func checkPackage(f io.ReaderAt, e *apk.Entry) error {
-	size := e.FileSize
-	if s, ok := f.(interface{ Stat() (fs.FileInfo, error) }); ok {
-		info, err := s.Stat()
-		if err != nil {
-			return err
-		}
-		size = info.Size()
+func checkPackage(f *os.File, e *apk.Entry) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
 	}
-	p, err := apk.ReadPackage(f, size, apk.Limits{})
+	p, err := apk.ReadPackage(f, info.Size(), apk.Limits{})
 	if err != nil {
 		return &TrustError{e.FileName(), err.Error()}
 	}
@@ -286,6 +339,8 @@ func (s webStorage) open(ctx context.Context, name string) (io.ReadCloser, error
 	if err != nil {
 		return nil, err
 	}
+	// Some servers say that a .tar.gz is a tar that they compressed: it would arrive expanded.
+	request.Header.Set("Accept-Encoding", "identity")
 	response, err := s.client.Do(request)
 	if err != nil {
 		return nil, err
@@ -304,14 +359,15 @@ func (s webStorage) open(ctx context.Context, name string) (io.ReadCloser, error
 // maxKeyBytes is how long a public key may be.
 const maxKeyBytes = 64 << 10
 
-// FetchKey reads a public key from an http or https address. What it vouches for is
-// the affair of whoever named the address.
+// FetchKey reads a public key from an http or https address; a client with a time
+// limit is used when client is nil. What the key vouches for is the affair of whoever
+// named the address.
 func FetchKey(ctx context.Context, client *http.Client, address string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %v", address, err)
 	}
-	response, err := client.Do(request)
+	response, err := clientOr(client).Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", address, err)
 	}

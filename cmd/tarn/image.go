@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -292,7 +291,7 @@ func (c *composer) readKey(ctx context.Context, location string) (string, []byte
 	if c.offline {
 		return "", nil, fmt.Errorf("read key %s: the network is off (--offline)", location)
 	}
-	data, err := repo.FetchKey(ctx, http.DefaultClient, location)
+	data, err := repo.FetchKey(ctx, nil, location)
 	return name, data, err
 }
 
