@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -256,7 +257,10 @@ func (a *app) signer(ws *workspace, flag string) (*sign.Key, error) {
 	}
 	path := ws.signingKey()
 	if _, err := os.Stat(path); err == nil {
-		return sign.Load(path)
+		if ws.SigningKey != "" {
+			return sign.Load(path)
+		}
+		return loadOwnKey(path)
 	}
 	if ws.SigningKey != "" {
 		return nil, fmt.Errorf("signing key %s is not there\n  hint: tarn keygen %s", relative(path), relative(path))
@@ -268,10 +272,25 @@ func (a *app) signer(ws *workspace, flag string) (*sign.Key, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	if err := key.WriteFiles(filepath.Dir(path)); err != nil {
+	if err := key.WriteFiles(filepath.Dir(path)); errors.Is(err, fs.ErrExist) {
+		return loadOwnKey(path) // another process was faster
+	} else if err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(a.err, "made the workspace's signing key %s\n", relative(path))
+	return key, nil
+}
+
+// loadOwnKey loads the workspace's private key. Whoever was killed while it was made
+// may have left it without its public half, which others need.
+func loadOwnKey(path string) (*sign.Key, error) {
+	key, err := sign.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(path + ".pub"); errors.Is(err, fs.ErrNotExist) {
+		return key, key.WritePublic(filepath.Dir(path))
+	}
 	return key, nil
 }
 

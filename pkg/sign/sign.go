@@ -11,11 +11,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -133,49 +134,105 @@ func (k *Key) String() string { return k.name }
 // GoString is the key's name.
 func (k *Key) GoString() string { return "sign.Key(" + k.name + ")" }
 
+// existsError says that a key file is not overwritten. It is fs.ErrExist.
+type existsError struct{ path string }
+
+func (e *existsError) Error() string        { return fmt.Sprintf("write key: %s is there already", e.path) }
+func (e *existsError) Is(target error) bool { return target == fs.ErrExist }
+
 // WriteFiles writes NAME.rsa with mode 0600 (PKCS#1) and NAME.rsa.pub with mode 0644
-// into a folder. Neither is overwritten: that would orphan what the old key signed.
+// into a folder. Neither is overwritten, for that would orphan what the old key signed:
+// one that is there is fs.ErrExist. Of several processes that write at once one wins.
 func (k *Key) WriteFiles(dir string) error {
 	private := filepath.Join(dir, k.name)
-	public := filepath.Join(dir, k.KeyName())
-	for _, path := range []string{private, public} {
+	for _, path := range []string{private, filepath.Join(dir, k.KeyName())} {
 		if _, err := os.Lstat(path); err == nil {
-			return fmt.Errorf("write key: %s is there already", path)
+			return &existsError{path}
 		} else if !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
-	text, err := k.Public().MarshalPEM()
-	if err != nil {
-		return err
-	}
 	secret := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(k.private)})
-	// The public half first: a private key whose other half nobody has is of no use.
-	if err := create(public, text, 0o644); err != nil {
+	// The private half first: the public one can be made of it again.
+	if err := create(private, secret, 0o600); err != nil {
 		return err
 	}
-	if err := create(private, secret, 0o600); err != nil {
-		_ = os.Remove(public)
+	if err := k.WritePublic(dir); err != nil {
+		_ = os.Remove(private)
 		return err
 	}
 	return nil
 }
 
-// create makes a file that is not there yet, whole or not at all.
-func create(path string, data []byte, mode os.FileMode) error {
-	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(mode), renameio.IgnoreUmask())
+// WritePublic writes NAME.rsa.pub into a folder where it is missing, as whoever stopped
+// WriteFiles between its two files leaves it.
+func (k *Key) WritePublic(dir string) error {
+	text, err := k.Public().MarshalPEM()
 	if err != nil {
 		return err
 	}
-	defer f.Cleanup()
-	if _, err := f.Write(data); err != nil {
+	if err := create(filepath.Join(dir, k.KeyName()), text, 0o644); !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := f.Sync(); err != nil {
+	return nil
+}
+
+// create makes a file that is not there yet, whole or not at all. Until it is whole it
+// has no name: whoever is stopped in between leaves nothing of a key behind.
+func create(path string, data []byte, mode os.FileMode) error {
+	fd, err := unix.Open(filepath.Dir(path), unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) {
+		return createNamed(path, data, mode)
+	}
+	if err != nil {
+		return &os.PathError{Op: "open", Path: filepath.Dir(path), Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	if err := fill(f, data, mode); err != nil {
 		return err
 	}
 	// A link fails where a rename would overwrite what another process wrote meanwhile.
-	return os.Link(f.Name(), path)
+	err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
+	if errors.Is(err, unix.EEXIST) {
+		return &existsError{path}
+	}
+	if errors.Is(err, unix.ENOENT) {
+		return createNamed(path, data, mode) // there is no /proc
+	}
+	if err != nil {
+		return &os.PathError{Op: "link", Path: path, Err: err}
+	}
+	return nil
+}
+
+// createNamed is create on a file system that has no files without names.
+func createNamed(path string, data []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if err := fill(f, data, mode); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); errors.Is(err, fs.ErrExist) {
+		return &existsError{path}
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+func fill(f *os.File, data []byte, mode os.FileMode) error {
+	if err := f.Chmod(mode); err != nil { // whatever the umask is
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 // Public is a public key with the name of its file.

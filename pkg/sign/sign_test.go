@@ -107,6 +107,58 @@ func TestKeysAreNeverOverwritten(t *testing.T) {
 	}
 }
 
+// TestWritersAtOnce is the first use of a workspace's key by several processes: one
+// of them makes it, and the others find that one.
+func TestWritersAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	keys := []*sign.Key{newKey(), newKey(), newKey()}
+	errs := make([]error, len(keys))
+	var group sync.WaitGroup
+	for i, key := range keys {
+		group.Go(func() { errs[i] = key.WriteFiles(dir) })
+	}
+	group.Wait()
+	won := 0
+	for _, err := range errs {
+		if err == nil {
+			won++
+		} else if !errors.Is(err, fs.ErrExist) {
+			t.Errorf("got %v, want that it is there", err)
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d wrote the key, want 1", won)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 2 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// TestWritePublic makes the half that is missing, and leaves the one that is there.
+func TestWritePublic(t *testing.T) {
+	dir := t.TempDir()
+	key := newKey()
+	if err := key.WriteFiles(dir); err != nil {
+		t.Fatal(err)
+	}
+	public := filepath.Join(dir, "test.rsa.pub")
+	want, err := os.ReadFile(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(public); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := key.WritePublic(dir); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(public); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+}
+
 func encode(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
