@@ -8,14 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/tarn-build/tarn/pkg/apk"
@@ -79,24 +77,20 @@ func (i *Image) WriteArchive(file, tag string) error {
 	if err != nil {
 		return err
 	}
-	f, err := renameio.NewPendingFile(file, renameio.WithPermissions(0o644))
-	if err != nil {
-		return fmt.Errorf("write image archive: %w", err)
-	}
-	defer f.Cleanup()
-	if err := tarball.Write(ref, oci, f); err != nil {
+	if err := replaceFile(file, func(f *os.File) error { return tarball.Write(ref, oci, f) }); err != nil {
 		return fmt.Errorf("write image archive %s: %w", file, err)
-	}
-	if err := f.CloseAtomicallyReplace(); err != nil {
-		return fmt.Errorf("write image archive: %w", err)
 	}
 	return nil
 }
 
 // WriteSBOM writes the SPDX document of the image.
 func (i *Image) WriteSBOM(file string) error {
-	if err := renameio.WriteFile(file, i.SBOM, 0o644); err != nil {
-		return fmt.Errorf("write SBOM: %w", err)
+	err := replaceFile(file, func(f *os.File) error {
+		_, err := f.Write(i.SBOM)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("write SBOM %s: %w", file, err)
 	}
 	return nil
 }
@@ -130,27 +124,49 @@ func (s *Spec) ParseArchs() ([]apk.Arch, error) {
 	return archs, nil
 }
 
+// replaceFile writes a file beside its place, makes sure that it is on the disk, and
+// renames it there.
+func replaceFile(file string, write func(f *os.File) error) error {
+	tmp, release, err := scratch(file)
+	if err != nil {
+		return err
+	}
+	defer release()
+	f, err := os.OpenFile(filepath.Join(tmp, "file"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Chmod(0o644); err != nil { // whatever the umask is
+		return err
+	}
+	if err := write(f); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), file)
+}
+
 // replaceDir makes a folder beside dir by fill, and puts it in dir's place in one step.
 func replaceDir(dir string, fill func(tmp string) error) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
 	}
-	parent, prefix := filepath.Dir(dir), "."+filepath.Base(dir)+".tmp-"
-	if err := os.MkdirAll(parent, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
-	sweep(parent, prefix)
-	tmp, err := os.MkdirTemp(parent, prefix)
+	outer, release, err := scratch(dir)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
-	lock, err := lockDir(tmp)
-	if err != nil {
+	defer release()
+	tmp := filepath.Join(outer, "dir")
+	if err := os.Mkdir(tmp, 0o755); err != nil {
 		return err
 	}
-	defer lock.Close()
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return err
 	}
@@ -165,18 +181,44 @@ func replaceDir(dir string, fill func(tmp string) error) error {
 		return os.Rename(tmp, dir)
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
 		// A file system that cannot exchange: for a moment there is none.
-		old := tmp + "-old"
-		if err := os.Rename(dir, old); err != nil {
+		if err := os.Rename(dir, filepath.Join(outer, "old")); err != nil {
 			return err
 		}
-		defer os.RemoveAll(old)
 		return os.Rename(tmp, dir)
 	}
 	return &os.LinkError{Op: "exchange", Old: tmp, New: dir, Err: err}
 }
 
-// lockDir holds a folder for as long as this process lives: a folder that nobody
-// holds was left by a process that was killed.
+// scratch makes a folder beside target, in which what will take target's place is
+// made. This process holds a lock on it until release removes it. Those that nobody
+// holds were left by processes that were killed, and are removed first.
+func scratch(target string) (dir string, release func(), err error) {
+	parent, prefix := filepath.Dir(target), "."+filepath.Base(target)+".tmp-"
+	sweep(parent, prefix)
+	for {
+		dir, err := os.MkdirTemp(parent, prefix)
+		if err != nil {
+			return "", nil, err
+		}
+		lock, err := lockDir(dir)
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EWOULDBLOCK) {
+				continue // another process swept it before it was locked
+			}
+			return "", nil, err
+		}
+		if !isAt(lock, dir) {
+			lock.Close()
+			continue
+		}
+		return dir, func() {
+			_ = os.RemoveAll(dir)
+			lock.Close()
+		}, nil
+	}
+}
+
+// lockDir holds a folder for as long as this process lives.
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -189,7 +231,17 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// sweep removes the temporary folders that killed processes left beside dir.
+// isAt tells whether a path still names an open folder.
+func isAt(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Lstat(path)
+	return err == nil && os.SameFile(a, b)
+}
+
+// sweep removes the folders that killed processes left beside a target.
 func sweep(parent, prefix string) {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
@@ -197,10 +249,6 @@ func sweep(parent, prefix string) {
 	}
 	for _, e := range entries {
 		if !e.IsDir() || !strings.HasPrefix(e.Name(), prefix) {
-			continue
-		}
-		// A young one may not be locked yet.
-		if info, err := e.Info(); err != nil || time.Since(info.ModTime()) < time.Minute {
 			continue
 		}
 		left := filepath.Join(parent, e.Name())
