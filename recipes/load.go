@@ -43,7 +43,10 @@ func load(fsys fs.FS, name, shown string) (*Recipe, error) {
 	problems = append(problems, r.check()...)
 	problems.Sort()
 	if err := problems.Err(); err != nil {
-		return nil, err
+		if r.Package.Name == "" {
+			return nil, err
+		}
+		return r, err
 	}
 	folder := strings.TrimSuffix(name, path.Ext(name))
 	if info, err := fs.Stat(fsys, folder); err == nil && info.IsDir() {
@@ -56,8 +59,8 @@ func load(fsys fs.FS, name, shown string) (*Recipe, error) {
 
 // LoadAll reads every recipe that stands in the folder fsys, which mistakes call dir, in
 // the order of their names. A recipe's file is called NAME.yaml after its package;
-// names that begin with a dot or end in .yam.yaml are no recipes. The recipes
-// without mistakes are given also when others have some.
+// names that begin with a dot or end in .yam.yaml are no recipes. With mistakes, what
+// could be read of the recipes is given beside the error, for [Expand] to find more.
 func LoadAll(fsys fs.FS, dir string) ([]*Recipe, error) {
 	entries, err := fs.ReadDir(fsys, ".")
 	if err != nil {
@@ -74,6 +77,9 @@ func LoadAll(fsys fs.FS, dir string) ([]*Recipe, error) {
 		r, err := load(fsys, entry.Name(), path.Join(dir, entry.Name()))
 		if found, ok := diag.Of(err); ok {
 			problems = append(problems, found...)
+			if r != nil {
+				all = append(all, r)
+			}
 			continue
 		} else if err != nil {
 			return nil, err
