@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/tarn-build/tarn/pkg/debian"
 	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/yamlread"
 	"gopkg.in/yaml.v3"
 )
 
@@ -70,10 +70,8 @@ var programName = regexp.MustCompile(`^[A-Za-z0-9_\[][A-Za-z0-9_.+-]*$`)
 
 func parseLock(path string, data []byte) (*Lock, error) {
 	var l Lock
-	d := yaml.NewDecoder(bytes.NewReader(data))
-	d.KnownFields(true)
-	if err := d.Decode(&l); err != nil && !errors.Is(err, io.EOF) {
-		return nil, diag.Problems{{File: path, Text: strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", " "), "yaml: "), Hint: "write it anew with tarn seed --update"}}
+	if _, err := yamlread.Decode(path, data, &l); err != nil {
+		return nil, err
 	}
 	var problems diag.Problems
 	wrong := func(format string, args ...any) {

@@ -70,7 +70,7 @@ func TestMistakesOfLocks(t *testing.T) {
 	const head = "suite: s\ncomponent: main\narch: amd64\nsize: 1\nprograms: []\npackages:\n"
 	good := fmt.Sprintf("  - {name: gcc-12, version: 12.2.0-1, path: pool/x.deb, size: 1, sha256: %s}\n", strings.Repeat("a", 64))
 	for name, c := range map[string]struct{ text, want string }{
-		"unknown field":   {head + good + "extra: 1\n", "field extra not found"},
+		"unknown field":   {head + good + "extra: 1\n", `unknown field "extra"`},
 		"unknown package": {head + "  - {name: x}\n", "without name or version"},
 		"no packages":     {head, `"gcc-12"`},
 		"twice":           {head + good + good, "twice"},
