@@ -57,7 +57,7 @@ the workspace's repository; outside a workspace they go to --out-dir.`,
 // buildRow is one line of the result.
 type buildRow struct {
 	Recipe   string       `json:"recipe"`
-	State    string       `json:"state"` // built, cached, failed, skipped
+	State    string       `json:"state"` // built, cached, failed, skipped, stopped
 	Seconds  float64      `json:"seconds"`
 	Packages []packageRow `json:"packages,omitempty"`
 	Error    string       `json:"error,omitempty"`
@@ -148,15 +148,25 @@ func (l *line) build(ctx context.Context, o buildOptions, wanted []string) ([]bu
 		}
 		if row.err != nil {
 			row.State, row.Error = "failed", row.err.Error()
-			if errors.Is(row.err, graph.ErrSkipped) {
+			skipped, isSkipped := errors.AsType[*graph.SkippedError](row.err)
+			switch {
+			case isStopped(ctx, row.err), isSkipped && isStopped(ctx, failed[skipped.Because]):
+				row.State, row.Error = "stopped", ""
+				errs = append(errs, context.Cause(ctx))
+			case isSkipped:
 				row.State = "skipped"
-			} else {
+			default:
 				errs = append(errs, &shownError{row.err})
 			}
 		}
 		rows = append(rows, row)
 	}
 	return rows, errors.Join(errs...)
+}
+
+// isStopped tells whether an error is that the run was stopped, and not its own.
+func isStopped(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && errors.Is(err, context.Cause(ctx))
 }
 
 // buildOne plans and builds one recipe whose needs are built, and tells of it.
@@ -212,7 +222,7 @@ func (l *line) printBuild(rows []buildRow) error {
 	}
 	table(l.out, map[int]bool{2: true, 3: true, 4: true, 5: true}, lines)
 	summary := fmt.Sprintf("built %d, cached %d", count["built"], count["cached"])
-	for _, state := range []string{"failed", "skipped"} {
+	for _, state := range []string{"failed", "skipped", "stopped"} {
 		if count[state] > 0 {
 			summary += fmt.Sprintf(", %s %d", state, count[state])
 		}

@@ -138,7 +138,7 @@ func (l *line) openSources(f *lineFlags) error {
 func (a *app) openSeed(ws *workspace, st *store.Store, f *source.Fetcher) (*seed.Seed, error) {
 	o := seed.Options{Store: st, Fetcher: f, Suite: ws.Seed.Suite, Keyring: ws.Seed.Keyring}
 	if ws.Seed.Lock != "" {
-		o.Lock = ws.path(ws.Seed.Lock)
+		o.Lock = relative(ws.path(ws.Seed.Lock))
 	}
 	return seed.Open(o)
 }
@@ -262,6 +262,11 @@ func (l *line) scripts(f *lineFlags, names []string) (scripts []*recipes.Script,
 		dirs = append(dirs, dir)
 	}
 	pipelines := recipes.NewPipelines(dirs...)
+	for _, name := range names {
+		if _, err := os.Stat(name); isFile(name) && errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, usagef("there is no recipe %q", name)
+		}
+	}
 	loaded, problems := l.loadRecipes(names)
 	byName := map[string]*recipes.Script{}
 	var otherArch []string
@@ -275,7 +280,7 @@ func (l *line) scripts(f *lineFlags, names []string) (scripts []*recipes.Script,
 			continue
 		}
 		if some, listed := diag.Of(err); listed {
-			problems = append(problems, some...)
+			problems = addNew(problems, some)
 			continue
 		} else if err != nil {
 			return nil, nil, err
@@ -284,7 +289,7 @@ func (l *line) scripts(f *lineFlags, names []string) (scripts []*recipes.Script,
 		byName[s.Name] = s
 	}
 	if err := problems.Err(); err != nil {
-		return nil, nil, problems
+		return nil, nil, err
 	}
 	for _, name := range names {
 		if isFile(name) {
@@ -323,10 +328,14 @@ func (l *line) loadRecipes(names []string) ([]*recipes.Recipe, diag.Problems) {
 		}
 	}
 	seen := map[string]bool{}
-	for _, dir := range l.ws.Recipes {
+	for i, dir := range l.ws.Recipes {
 		full := l.ws.path(dir)
-		if _, err := os.Stat(full); errors.Is(err, fs.ErrNotExist) && !l.ws.isReal() {
-			continue // outside a workspace the default folder may be missing
+		if _, err := os.Stat(full); errors.Is(err, fs.ErrNotExist) {
+			// The default folder may be missing.
+			if l.ws.place.Has("recipes") {
+				problems = append(problems, l.ws.place.Value("recipes").Item(i).Problem("", "there is no folder %q", dir))
+			}
+			continue
 		}
 		seen[full] = true
 		take(recipes.LoadAll(os.DirFS(full), relative(full)))
@@ -340,13 +349,32 @@ func (l *line) loadRecipes(names []string) ([]*recipes.Recipe, diag.Problems) {
 			continue
 		}
 		r, err := recipes.LoadFile(name)
-		if err != nil {
+		if r == nil {
 			take(nil, err)
 			continue
 		}
-		take([]*recipes.Recipe{r}, nil)
+		take([]*recipes.Recipe{r}, err)
 	}
 	return all, problems
+}
+
+// addNew adds mistakes that expanding found, but for those on lines that reading
+// found wrong already: they follow from what was not read.
+func addNew(problems, found diag.Problems) diag.Problems {
+	type line struct {
+		file string
+		line int
+	}
+	seen := map[line]bool{}
+	for _, p := range problems {
+		seen[line{p.File, p.Line}] = true
+	}
+	for _, p := range found {
+		if !seen[line{p.File, p.Line}] {
+			problems = append(problems, p)
+		}
+	}
+	return problems
 }
 
 // findRecipe finds a recipe by its own name or by that of one of its packages.

@@ -3,14 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/lmittmann/tint"
 	"github.com/spf13/cobra"
 
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/store"
 )
 
@@ -64,13 +65,14 @@ It reads melange's recipes and apko's image files and writes Alpine's packages.`
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usagef("%v\n  hint: %s --help", err, cmd.CommandPath())
+		text, _, _ := strings.Cut(err.Error(), ": strconv.")
+		return usagef("%s\n  hint: %s --help", text, cmd.CommandPath())
 	})
 	f := root.PersistentFlags()
 	f.StringVar(&a.workspaceDir, "workspace", "", "the folder that tarn.yaml stands in (default: the working folder or above)")
 	f.BoolVar(&a.noWorkspace, "no-workspace", false, "look for no tarn.yaml")
 	f.BoolVar(&a.json, "json", false, "print results as JSON")
-	f.BoolVar(&a.debug, "debug", false, "show each command that a step runs, and debug messages")
+	f.BoolVar(&a.debug, "debug", false, "show what each step prints, and debug messages")
 	f.StringVar(&a.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.BoolVar(&a.offline, "offline", false, "use no network: what is not in the store is missing")
 	f.StringVar(&a.cacheDir, "cache-dir", "", "the store's folder (default: $XDG_CACHE_HOME/tarn)")
@@ -81,7 +83,47 @@ It reads melange's recipes and apko's image files and writes Alpine's packages.`
 		a.imageCommand(), a.seedCommand(), a.storeCommand(), a.doctorCommand(), a.versionCommand(),
 		exitCodesTopic(),
 	)
+	root.SetHelpCommand(helpCommand())
+	root.InitDefaultCompletionCmd()
+	countArgs(root)
 	return root
+}
+
+// countArgs makes a wrong number of arguments a wrong use, for every verb.
+func countArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if cmd.HasSubCommands() && len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			err := check(cmd, args)
+			if err == nil || is[*usageError](err) {
+				return err
+			}
+			return usagef("%s: wrong number of arguments: %d\n  hint: %s", cmd.CommandPath(), len(args), cmd.UseLine())
+		}
+	}
+	if !cmd.Runnable() && cmd.HasSubCommands() {
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	for _, sub := range cmd.Commands() {
+		countArgs(sub)
+	}
+}
+
+// helpCommand is cobra's, but a verb that is not there is a wrong use.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND | TOPIC]",
+		Short: "tell about a command or a topic",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return unknownCommand(about, append(rest, args...)[0])
+			}
+			return about.Help()
+		},
+	}
 }
 
 // logger writes to standard error at the level that the flags name.
@@ -147,9 +189,13 @@ func parseArches(names []string) ([]apk.Arch, error) {
 
 // unknownCommand says what was probably meant.
 func unknownCommand(cmd *cobra.Command, name string) error {
-	hint := ""
-	if near := cmd.SuggestionsFor(name); len(near) > 0 {
-		hint = fmt.Sprintf("\n  hint: did you mean %q?", near[0])
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
 	}
-	return usagef("unknown command %q%s", name, hint)
+	hint := diag.DidYouMean(name, names)
+	if hint == "" {
+		hint = cmd.CommandPath() + " --help"
+	}
+	return usagef("unknown command %q\n  hint: %s", name, hint)
 }

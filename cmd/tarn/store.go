@@ -122,7 +122,10 @@ func (a *app) runStoreVerify(ctx context.Context) error {
 		if !a.json {
 			fmt.Fprintln(a.out, c)
 		}
-	}); err != nil {
+	}); err != nil && len(damaged) == 0 {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if a.json {

@@ -119,10 +119,12 @@ func readWorkspace(dir string) (*workspace, error) {
 		return nil, err
 	}
 	w := defaultWorkspace(dir)
-	if w.place, err = yamlread.Decode(relative(file), data, w); err != nil {
+	w.place, err = yamlread.Decode(relative(file), data, w)
+	problems, listed := diag.Of(err)
+	if err != nil && !listed {
 		return nil, err
 	}
-	return w, w.check().Err()
+	return w, append(problems, w.check()...).Err()
 }
 
 // check finds what reading the types could not.
