@@ -211,7 +211,7 @@ func (r *runner) run(ctx context.Context, s recipes.Step) error {
 	}
 	command := r.log.command()
 	if one := strings.TrimSpace(s.Shell); command == "" && !strings.Contains(one, "\n") {
-		command = one
+		command = printable([]byte(one))
 	}
 	return &StepError{
 		Recipe: r.script.Name, File: r.script.Recipe, Line: s.Line, Step: s.Name, At: s.At,
@@ -230,6 +230,9 @@ shift
 trap '[ $? -eq 0 ] || [ -z "${BASH_COMMAND-}" ] || printf "` + markBegin + `%s` + markEnd + `\n" "$BASH_COMMAND" >&2' EXIT
 `
 
+// script is the text of a recipe's step as the shell gets it.
+func script(text string) string { return prologue + text + "\nexit 0\n" }
+
 // shell is the command that runs a step's script.
 func (r *runner) shell(s recipes.Step) sandbox.Command {
 	dir := s.Dir
@@ -237,7 +240,7 @@ func (r *runner) shell(s recipes.Step) sandbox.Command {
 		dir = step.WorkPath
 	}
 	return sandbox.Command{
-		Argv: []string{"/bin/sh", "-c", prologue + s.Shell + "\nexit 0\n", "sh", dir},
+		Argv: []string{"/bin/sh", "-c", script(s.Shell), "sh", dir},
 		Env:  r.environment(s), Stdout: r.log, Stderr: r.log,
 	}
 }

@@ -63,7 +63,9 @@ func TestID(t *testing.T) {
 		{"a test", func(p *plan.Plan) { p.Script.Packages[0].Test.Steps[0].Shell = "z --help" }, false},
 		{"annotations, which no package tells", func(p *plan.Plan) { p.Script.Packages[0].Annotations["team"] = "y" }, false},
 		{"who asks for a package", func(p *plan.Plan) { p.Script.Environment.Packages[0].From = "z.yaml:4" }, false},
-		{"how a package is asked for that is the same", func(p *plan.Plan) { p.Script.Environment.Packages[0].Op, p.Script.Environment.Packages[0].Version = apk.Greater, "3" }, false},
+		{"how a package is asked for that is the same", func(p *plan.Plan) {
+			p.Script.Environment.Packages[0].Op, p.Script.Environment.Packages[0].Version = apk.Greater, "3"
+		}, false},
 		{"where a package of the environment is from", func(p *plan.Plan) { p.Environment[1].From = "elsewhere" }, false},
 		{"a repository that the recipe names", func(p *plan.Plan) { p.Script.Environment.Repositories = []string{"https://r.example"} }, false},
 		{"a capability added and dropped", func(p *plan.Plan) {
