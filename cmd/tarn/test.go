@@ -47,7 +47,7 @@ A package without a test is reported as untested, never as passed.`,
 type testRow struct {
 	Package     string   `json:"package"`
 	Recipe      string   `json:"recipe"`
-	State       string   `json:"state"` // passed, cached, failed, untested
+	State       string   `json:"state"` // passed, cached, failed, untested, stopped
 	Seconds     float64  `json:"seconds"`
 	Environment []string `json:"environment,omitempty"`
 	Error       string   `json:"error,omitempty"`
@@ -157,11 +157,16 @@ func (l *line) test(ctx context.Context, o testOptions, wanted, needed []string)
 
 func (l *line) testOne(ctx context.Context, s *recipes.Script, o *recipes.Output, needed []string) (testRow, error) {
 	row := testRow{Package: o.Name, Recipe: s.Name, State: "untested"}
-	if ctx.Err() != nil || o.Test == nil || len(o.Test.Steps) == 0 {
+	if o.Test == nil || len(o.Test.Steps) == 0 {
 		l.progress.finish(o.Name, "")
-		return row, ctx.Err()
+		return row, nil
 	}
 	result, err := l.runOneTest(ctx, s, o, needed)
+	if err != nil && ctx.Err() != nil {
+		row.State = "stopped"
+		l.progress.finish(o.Name, "")
+		return row, context.Cause(ctx)
+	}
 	if err != nil {
 		row.State, row.Error = "failed", err.Error()
 		l.progress.finish(o.Name, o.Name+": test failed\n"+err.Error())
@@ -196,6 +201,10 @@ func (l *line) printTest(rows []testRow) error {
 		lines = append(lines, []string{row.Package, row.State, shortDuration(time.Duration(row.Seconds * float64(time.Second)))})
 	}
 	table(l.out, map[int]bool{2: true}, lines)
-	fmt.Fprintf(l.out, "passed %d, cached %d, failed %d, untested %d\n", count["passed"], count["cached"], count["failed"], count["untested"])
+	summary := fmt.Sprintf("passed %d, cached %d, failed %d, untested %d", count["passed"], count["cached"], count["failed"], count["untested"])
+	if count["stopped"] > 0 {
+		summary += fmt.Sprintf(", stopped %d", count["stopped"])
+	}
+	fmt.Fprintln(l.out, summary)
 	return nil
 }
