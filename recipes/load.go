@@ -20,7 +20,8 @@ var namePattern = regexp.MustCompile(`^[a-zA-Z\d][a-zA-Z\d+_.-]*$`)
 
 // Load reads the recipe in fsys at path, which is also the name that mistakes
 // carry. The folder of the same name beside it holds its local files. All mistakes
-// come at once, as [diag.Problems]; a file that can't be read gives the error of fsys.
+// come at once, as [diag.Problems], and beside them what could be read, if it has a name: [Expand]
+// may find more in it. A file that can't be read gives the error of fsys.
 func Load(fsys fs.FS, path string) (*Recipe, error) { return load(fsys, path, path) }
 
 // LoadFile is Load for a file of this machine.
