@@ -20,6 +20,15 @@ type Reason struct {
 	Text    string `json:"text"`              // e.g. "a shell (busybox)"
 }
 
+// fewReasons is how many reasons that differ in their path alone are listed one by one.
+const fewReasons = 3
+
+// anywhere is the reason without the path that it stands at.
+func (r Reason) anywhere() Reason {
+	r.Path = ""
+	return r
+}
+
 func (r Reason) String() string {
 	by := "the image file makes it"
 	if r.Package != "" {
@@ -41,8 +50,19 @@ func (r *Refusal) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "image %s is refused", r.Image)
 	seed, distroless := false, false
+	alike := map[Reason]int{} // how many, by all but the path
 	for _, reason := range r.Reasons {
-		b.WriteString("\n  " + reason.String())
+		alike[reason.anywhere()]++
+	}
+	for _, reason := range r.Reasons {
+		// A busybox brings hundreds of links, which one line tells of.
+		if number := alike[reason.anywhere()]; number > fewReasons {
+			alike[reason.anywhere()] = 0
+			reason.Path += fmt.Sprintf(" and %d more", number-1)
+			b.WriteString("\n  " + reason.String())
+		} else if number > 0 {
+			b.WriteString("\n  " + reason.String())
+		}
 		seed = seed || reason.Rule == ruleSeed
 		distroless = distroless || reason.Rule != ruleSeed
 	}
@@ -95,7 +115,11 @@ var pythonModules = []string{"pip", "uv", "conda"}
 func checkDistroless(t *rootfs.Tree, marks map[string]string, fullNames map[string]string) []Reason {
 	var reasons []Reason
 	add := func(n *rootfs.Node, rule, text string) {
-		reasons = append(reasons, Reason{Rule: rule, Path: "/" + n.Path, Package: fullNames[n.Owner], Text: text})
+		owner := n.Owner
+		if to, found := t.Stat(n.Path); owner == "" && found && path.Base(to.Path) == "busybox" {
+			owner = to.Owner // whose links the composer makes, as busybox's own script would
+		}
+		reasons = append(reasons, Reason{Rule: rule, Path: "/" + n.Path, Package: fullNames[owner], Text: text})
 	}
 	listed := listedShells(t)
 	for n := range t.All() {
