@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tarn-build/tarn/build/environment"
 	"github.com/tarn-build/tarn/build/plan"
 	"github.com/tarn-build/tarn/build/source"
@@ -215,8 +217,21 @@ func (r *runner) run(ctx context.Context, s recipes.Step) error {
 	}
 	return &StepError{
 		Recipe: r.script.Name, File: r.script.Recipe, Line: s.Line, Step: s.Name, At: s.At,
-		Command: command, Err: err, Tail: r.log.tail(), Log: r.log.path,
+		Command: command, Err: err, Tail: r.log.tail(), Log: r.log.path, Hint: r.roomHint(),
 	}
+}
+
+// scarce is so little room on a disk, in bytes, that it may be why a step failed.
+const scarce = 1 << 20
+
+// roomHint is what to do when the disk is full that steps write to; else nothing.
+// Programs inside say that in words of their own, and with an exit status.
+func (r *runner) roomHint() string {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(r.Store.Dir(), &disk); err != nil || disk.Bavail*uint64(disk.Bsize) >= scarce {
+		return ""
+	}
+	return fmt.Sprintf("no space is left in %s: tarn store gc --max-size SIZE", r.Store.Dir())
 }
 
 // prologue makes the working directory, which is the first argument and never

@@ -36,6 +36,7 @@ type StepError struct {
 	Err     error  // e.g. a *sandbox.ExitError
 	Tail    []string
 	Log     string
+	Hint    string // the way out, when one is known
 }
 
 func (e *StepError) Unwrap() error { return e.Err }
@@ -58,6 +59,9 @@ func (e *StepError) Error() string {
 	}
 	if e.Log != "" {
 		b.WriteString("\n  log: " + e.Log)
+	}
+	if e.Hint != "" {
+		b.WriteString("\n  hint: " + e.Hint)
 	}
 	return b.String()
 }

@@ -377,7 +377,8 @@ type Verified struct {
 }
 
 // Verify checks a repository as a whole: the index's signature, and of every
-// package its presence, size, checksum, data and signature.
+// package its presence, size, checksum, data and signature. What does not hold is a
+// *TrustError of one Verified; the error is that something could not be looked at.
 func (r *Repository) Verify(ctx context.Context, arch apk.Arch) ([]Verified, error) {
 	name, data, err := r.readIndexFile(ctx, arch)
 	if err != nil {
@@ -397,6 +398,10 @@ func (r *Repository) Verify(ctx context.Context, arch apk.Arch) ([]Verified, err
 			return all, err
 		}
 		key, err := r.verifyPackage(ctx, arch, e)
+		if err != nil && !isTrust(err) {
+			// It could not be looked at, which says nothing about it.
+			return all, fmt.Errorf("verify %s: %w", e.FileName(), err)
+		}
 		all = append(all, verified(string(arch)+"/"+e.FileName(), key, err))
 	}
 	return all, nil

@@ -181,7 +181,7 @@ func (l *line) buildOne(ctx context.Context, s *recipes.Script) error {
 			l.progress.finish(s.Name, "")
 			return context.Cause(ctx)
 		}
-		l.progress.finish(s.Name, s.Name+": failed\n"+err.Error())
+		l.progress.finish(s.Name, s.Name+": failed\n"+l.told(err))
 		return err
 	}
 	l.built.Add(s.Name, result)

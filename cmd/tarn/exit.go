@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -117,13 +118,28 @@ func (a *app) finish(ctx context.Context, err error) int {
 		return exitStopped
 	}
 	if rest := unshown(err); rest != nil {
-		text := rest.Error()
+		text := a.told(rest)
 		if _, listed := diag.Of(rest); !listed {
 			text = "tarn: " + text
 		}
 		fmt.Fprintln(a.err, text)
 	}
 	return exitCode(err)
+}
+
+// told is the text of an error. Of a full disk it says what to do: whatever was being
+// written there, that is the same.
+func (a *app) told(err error) string {
+	text := err.Error()
+	if isFull := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT); !isFull || strings.Contains(text, "hint: ") {
+		return text
+	}
+	for _, st := range a.stores {
+		if strings.Contains(text, st.Dir()) {
+			return text + "\n  hint: free space with: tarn store gc --max-size SIZE"
+		}
+	}
+	return text + "\n  hint: make room there and run again; what is done is kept"
 }
 
 // unshown is what was not shown yet of an error, or nil.
