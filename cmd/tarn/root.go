@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -83,7 +84,7 @@ It reads melange's recipes and apko's image files and writes Alpine's packages.`
 		a.imageCommand(), a.seedCommand(), a.storeCommand(), a.doctorCommand(), a.versionCommand(),
 		exitCodesTopic(),
 	)
-	root.SetHelpCommand(helpCommand())
+	root.SetHelpCommand(helpCommand(helpTopics()))
 	root.InitDefaultCompletionCmd()
 	countArgs(root)
 	return root
@@ -111,12 +112,25 @@ func countArgs(cmd *cobra.Command) {
 	}
 }
 
-// helpCommand is cobra's, but a verb that is not there is a wrong use.
-func helpCommand() *cobra.Command {
+// helpCommand is cobra's, but a verb that is not there is a wrong use, and a topic may
+// have the name of a verb: tarn image --help tells of the verb, tarn help image of the
+// language.
+func helpCommand(topics []*cobra.Command) *cobra.Command {
+	list := "help tells about a command, or about a topic:\n\n"
+	for _, topic := range topics {
+		list += fmt.Sprintf("  %-12s%s\n", topic.Name(), topic.Short)
+	}
 	return &cobra.Command{
 		Use:   "help [COMMAND | TOPIC]",
-		Short: "tell about a command or a topic",
+		Short: "tell about a command, or a topic: recipe, image, workspace, exit-codes",
+		Long:  list + fmt.Sprintf("  %-12s%s", "exit-codes", exitCodesTopic().Short),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, topic := range topics {
+				if len(args) == 1 && args[0] == topic.Name() {
+					_, err := fmt.Fprintln(cmd.OutOrStdout(), topic.Long)
+					return err
+				}
+			}
 			about, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
 				return unknownCommand(about, append(rest, args...)[0])
