@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -526,13 +527,15 @@ func TestPublishThatFails(t *testing.T) {
 func serve(t *testing.T, dir string, other map[string]http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	folder := http.FileServer(http.Dir(dir))
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h := other[r.URL.Path]; h != nil {
 			h(w, r)
 			return
 		}
 		folder.ServeHTTP(w, r)
 	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that hang up are part of the tests
+	server.StartTLS()
 	t.Cleanup(server.Close)
 	return server
 }
