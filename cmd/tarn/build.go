@@ -41,7 +41,8 @@ of their packages; all when none is named) and of the recipes that they need.
 
 What the store knows is not built again. The packages are signed and published to
 the workspace's repository; outside a workspace they go to --out-dir.`,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.runBuild(cmd.Context(), o, args) },
+		ValidArgsFunction: a.completeRecipes,
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.runBuild(cmd.Context(), o, args) },
 	}
 	o.add(cmd)
 	f := cmd.Flags()

@@ -17,7 +17,9 @@ func (a *app) fetchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fetch [RECIPE...]",
 		Short: "fetch the sources of recipes and of what they need, so that they build offline",
-		RunE:  func(cmd *cobra.Command, args []string) error { return a.runFetch(cmd.Context(), o, args) },
+
+		ValidArgsFunction: a.completeRecipes,
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.runFetch(cmd.Context(), o, args) },
 	}
 	o.add(cmd)
 	return cmd

@@ -156,3 +156,34 @@ func TestHelpTellsEveryPipeline(t *testing.T) {
 		}
 	}
 }
+
+// TestComplete asks for names as a shell does.
+func TestComplete(t *testing.T) {
+	tests := []struct {
+		line []string
+		want string
+		not  string
+	}{
+		{[]string{"build", ""}, "zlib", "static"},
+		{[]string{"test", "zlib", ""}, "musl", "zlib"},
+		{[]string{"plan", ""}, "zlib", "static"},
+		{[]string{"lint", ""}, "zlib", "static"},
+		{[]string{"fetch", ""}, "zlib", "static"},
+		{[]string{"image", "build", ""}, "static", "zlib"},
+		{[]string{"image", "show", "static", ""}, "nginx", "static"},
+	}
+	for _, test := range tests {
+		t.Run(strings.Join(test.line, " "), func(t *testing.T) {
+			t.Chdir("../..")
+			var out strings.Builder
+			args := append([]string{"__complete"}, test.line...)
+			if code := run(t.Context(), streams{in: strings.NewReader(""), out: &out, err: io.Discard}, args); code != exitDone {
+				t.Fatalf("got exit code %d, want %d", code, exitDone)
+			}
+			names := strings.Fields(out.String())
+			if !slices.Contains(names, test.want) || slices.Contains(names, test.not) {
+				t.Errorf("got %q, want %q among them, and not %q", names, test.want, test.not)
+			}
+		})
+	}
+}

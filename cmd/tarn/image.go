@@ -69,7 +69,8 @@ func (a *app) imageBuildCommand() *cobra.Command {
 none is named) of the packages in the workspace's repository and in those that the
 file names. Each lies in OUTPUT/NAME (OCI layout) and OUTPUT/NAME.tar, its SBOM in
 OUTPUT/NAME.spdx.json. Nothing of a package is run.`,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.runImageBuild(cmd.Context(), o, args) },
+		ValidArgsFunction: a.completeImages,
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.runImageBuild(cmd.Context(), o, args) },
 	}
 	o.add(cmd)
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "the folder to write to (default: images below the workspace's output)")
@@ -80,10 +81,11 @@ OUTPUT/NAME.spdx.json. Nothing of a package is run.`,
 func (a *app) imageShowCommand() *cobra.Command {
 	var o imageOptions
 	cmd := &cobra.Command{
-		Use:   "show IMAGE...",
-		Short: "show what an image holds",
-		Args:  cobra.MinimumNArgs(1),
-		RunE:  func(cmd *cobra.Command, args []string) error { return a.runImageShow(cmd.Context(), o, args) },
+		Use:               "show IMAGE...",
+		Short:             "show what an image holds",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeImages,
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.runImageShow(cmd.Context(), o, args) },
 	}
 	o.add(cmd)
 	cmd.Flags().BoolVar(&o.files, "files", false, "list every file")

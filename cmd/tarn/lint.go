@@ -34,7 +34,8 @@ well. Files that end in .apk are checked as packages.
 
 Rules for packages bear the names of melange's linters; a recipe turns one into a
 warning with checks.disabled. --explain RULE says what a rule is for.`,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.runLint(cmd.Context(), o, args) },
+		ValidArgsFunction: a.completeRecipes,
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.runLint(cmd.Context(), o, args) },
 	}
 	o.add(cmd)
 	cmd.Flags().StringVar(&o.explain, "explain", "", "say what a rule is for, and end")

@@ -27,7 +27,8 @@ func (a *app) planCommand() *cobra.Command {
 that is left when nothing is to be decided any more, the lock of its environment,
 and the ID that covers both. Recipes that the named ones need are built first, if the
 store does not know them, since a plan names exact packages.`,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.runPlan(cmd.Context(), o, args) },
+		ValidArgsFunction: a.completeRecipes,
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.runPlan(cmd.Context(), o, args) },
 	}
 	o.add(cmd)
 	cmd.Flags().StringVar(&o.show, "show", "id", "recipe, script, lock, id, explain (each line that the ID covers) or order")

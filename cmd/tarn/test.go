@@ -33,7 +33,8 @@ them, then runs the test of each of their packages in a fresh sandbox that holds
 just the package, its dependencies and what the test needs, without network.
 
 A package without a test is reported as untested, never as passed.`,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.runTest(cmd.Context(), o, args) },
+		ValidArgsFunction: a.completeRecipes,
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.runTest(cmd.Context(), o, args) },
 	}
 	o.add(cmd)
 	f := cmd.Flags()
