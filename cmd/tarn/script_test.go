@@ -70,6 +70,7 @@ func TestScripts(t *testing.T) {
 			"exits":     exits,
 			"interrupt": interrupt,
 			"serve":     serve,
+			"stall":     stall,
 			"flip":      flip,
 			"values":    values,
 			"glob":      glob,
@@ -165,10 +166,26 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: serve FOLDER [FILE...]")
 	}
-	server := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[0]))))
+	startServer(ts, http.FileServer(http.Dir(ts.MkAbs(args[0]))), args[1:])
+}
+
+// stall [FILE...] is serve with a server that begins each answer and never ends it.
+func stall(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("usage: stall [FILE...]")
+	}
+	startServer(ts, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, "the beginning")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}), args)
+}
+
+func startServer(ts *testscript.TestScript, h http.Handler, files []string) {
+	server := httptest.NewServer(h)
 	ts.Defer(server.Close)
 	ts.Setenv("URL", server.URL)
-	for _, name := range args[1:] {
+	for _, name := range files {
 		text := strings.ReplaceAll(ts.ReadFile(name), "@URL@", server.URL)
 		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o644))
 	}
