@@ -196,6 +196,13 @@ func TestStripFindsPrograms(t *testing.T) {
 	if err := root.WriteFile(program, self[:4096], 0o555); err != nil {
 		t.Fatal(err)
 	}
+	// An ordinary user may not read this one, and it is stripped all the same.
+	if err := root.WriteFile(OutPath+"/z/usr/lib/secret", self[:4096], 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Chmod(OutPath+"/z/usr/lib/secret", 0o111|fs.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
 	if err := root.Link(program, OutPath+"/z/usr/lib/same"); err != nil {
 		t.Fatal(err)
 	}
@@ -224,11 +231,14 @@ func TestStripFindsPrograms(t *testing.T) {
 	if err := Do(context.Background(), c, recipes.Step{Native: "strip", Package: "z", Inputs: map[string]string{"opts": "-g"}}); err != nil {
 		t.Fatal(err)
 	}
-	want := [][]string{{"/usr/bin/strip", "-g", "/home/build/" + program}}
+	want := [][]string{{"/usr/bin/strip", "-g", "/home/build/" + program, "/home/build/" + OutPath + "/z/usr/lib/secret"}}
 	if diff := cmp.Diff(want, ran); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if info, err := root.Stat(program); err != nil || info.Mode().Perm() != 0o555 {
+		t.Errorf("the mode was not restored: %v, %v", info.Mode(), err)
+	}
+	if info, err := root.Stat(OutPath + "/z/usr/lib/secret"); err != nil || info.Mode() != 0o111|fs.ModeSetuid {
 		t.Errorf("the mode was not restored: %v, %v", info.Mode(), err)
 	}
 }

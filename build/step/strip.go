@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -135,11 +136,8 @@ func (c Context) programs(ctx context.Context, folder string) ([]string, error) 
 // isProgram reads the ELF header of a file: class and byte order do not matter for
 // finding the type and the machine on the architectures there are.
 func (c Context) isProgram(name string, machine elf.Machine) (bool, error) {
-	f, err := c.Work.Open(name)
+	f, err := c.open(name)
 	if err != nil {
-		if errors.Is(err, fs.ErrPermission) {
-			return false, nil
-		}
 		return false, err
 	}
 	defer f.Close()
@@ -153,6 +151,31 @@ func (c Context) isProgram(name string, machine elf.Machine) (bool, error) {
 	kind := elf.Type(uint16(header[16]) | uint16(header[17])<<8)
 	return (kind == elf.ET_DYN || kind == elf.ET_EXEC) && elf.Machine(uint16(header[18])|uint16(header[19])<<8) == machine, nil
 }
+
+// open opens a file for reading, one that its owner may not read too: root strips
+// programs of mode 4111, and for an ordinary user the package has to be the same.
+func (c Context) open(name string) (*os.File, error) {
+	f, err := c.Work.Open(name)
+	if !errors.Is(err, fs.ErrPermission) {
+		return f, err
+	}
+	info, err := c.Work.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Work.Chmod(name, info.Mode().Perm()|0o400); err != nil {
+		return nil, err
+	}
+	f, err = c.Work.Open(name)
+	if err2 := c.Work.Chmod(name, info.Mode()&modeBits); err == nil && err2 != nil {
+		f.Close()
+		err = err2
+	}
+	return f, err
+}
+
+// modeBits are what of a mode a change of mode can set.
+const modeBits = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
 
 // writable makes the files writable for their owner while do runs: installed
 // libraries are often read-only, and inside the sandbox nobody is above modes.
@@ -170,7 +193,7 @@ func (c Context) writable(names []string, do func() error) error {
 	}
 	err := do()
 	for name, mode := range modes {
-		if err2 := c.Work.Chmod(name, mode&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky)); err == nil {
+		if err2 := c.Work.Chmod(name, mode&modeBits); err == nil {
 			err = err2
 		}
 	}
