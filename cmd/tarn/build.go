@@ -182,7 +182,11 @@ func (l *line) buildOne(ctx context.Context, s *recipes.Script) error {
 			l.progress.finish(s.Name, "")
 			return context.Cause(ctx)
 		}
-		l.progress.finish(s.Name, s.Name+": failed\n"+l.told(err))
+		text := s.Name + ": failed"
+		if !l.findingsLater || !is[*build.CheckError](err) {
+			text += "\n" + l.told(err)
+		}
+		l.progress.finish(s.Name, text)
 		return err
 	}
 	l.built.Add(s.Name, result)
@@ -191,7 +195,7 @@ func (l *line) buildOne(ctx context.Context, s *recipes.Script) error {
 		text = fmt.Sprintf("%s: built %s in %s", s.Name, s.Version, shortDuration(result.Duration))
 	}
 	for _, problem := range result.Findings {
-		if !result.Cached {
+		if !result.Cached && !l.findingsLater {
 			text += "\n" + problem.Error()
 		}
 	}

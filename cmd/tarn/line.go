@@ -81,6 +81,9 @@ type line struct {
 	builder  *build.Builder
 	arch     apk.Arch
 	progress *progress
+	// findingsLater leaves what packages do against the rules out of what a build tells
+	// while it runs: it is the result that the verb prints.
+	findingsLater bool
 }
 
 // openLine reads the recipes and opens what builds them. Nothing is fetched yet.

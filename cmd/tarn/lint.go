@@ -102,19 +102,36 @@ func (a *app) lintRecipes(ctx context.Context, o lintOptions, names []string) (d
 		if !o.built {
 			continue
 		}
-		_, err = l.build(ctx, buildOptions{}, wanted)
-		for _, name := range wanted {
-			if r := l.built.Result(name); r != nil {
-				problems = append(problems, r.Findings...)
-			}
-		}
-		if failed, found := errors.AsType[*build.CheckError](err); found {
-			problems = append(problems, failed.Problems...)
-		} else if err != nil {
+		found, err := l.lintBuilt(ctx, wanted)
+		if err != nil {
 			return nil, err
 		}
+		problems = append(problems, found...)
 	}
 	return problems, nil
+}
+
+// lintBuilt builds recipes and gives what their packages do against the rules.
+func (l *line) lintBuilt(ctx context.Context, wanted []string) (diag.Problems, error) {
+	l.findingsLater = true
+	rows, err := l.build(ctx, buildOptions{}, wanted)
+	if rows == nil {
+		return nil, err
+	}
+	var problems diag.Problems
+	var others []error
+	for _, row := range rows {
+		broken, isCheck := errors.AsType[*build.CheckError](row.err)
+		switch {
+		case isCheck:
+			problems = append(problems, broken.Problems...)
+		case row.err != nil && row.State != "skipped":
+			others = append(others, &shownError{row.err})
+		case slices.Contains(wanted, row.Recipe) && l.built.Result(row.Recipe) != nil:
+			problems = append(problems, l.built.Result(row.Recipe).Findings...)
+		}
+	}
+	return problems, errors.Join(others...)
 }
 
 // lintPackage checks a package file: it is unpacked into a folder of the store.
