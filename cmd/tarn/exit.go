@@ -122,7 +122,7 @@ func (a *app) finish(ctx context.Context, err error) int {
 		if _, listed := diag.Of(rest); !listed {
 			text = "tarn: " + text
 		}
-		fmt.Fprintln(a.err, text)
+		fmt.Fprintln(a.err, plain(text))
 	}
 	return exitCode(err)
 }

@@ -380,7 +380,7 @@ func (c *composer) write(ctx context.Context, s *images.Spec) ([]imageRow, error
 			return nil, err
 		}
 		for _, w := range image.About.Warnings {
-			fmt.Fprintf(c.err, "%s: warning: %s\n", relative("/"+s.Path), strings.TrimSpace(w.Package+" "+w.Text))
+			fmt.Fprintf(c.err, "%s: warning: %s\n", relative("/"+s.Path), plain(strings.TrimSpace(w.Package+" "+w.Text)))
 		}
 		rows = append(rows, imageRow{
 			Image: s.Name(), Arch: image.About.Arch, Digest: image.About.Digest, Packages: len(image.About.Packages), Files: image.About.Files,

@@ -76,7 +76,7 @@ func (a *app) runLint(ctx context.Context, o lintOptions, names []string) error 
 			return err
 		}
 	} else if len(problems) > 0 {
-		fmt.Fprintln(a.out, problems.Error())
+		fmt.Fprintln(a.out, plain(problems.Error()))
 	}
 	if err := problems.Err(); err != nil {
 		return &codeError{exitFailed, &shownError{err}}

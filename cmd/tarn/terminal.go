@@ -1,13 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"golang.org/x/term"
 
@@ -29,7 +32,7 @@ type progress struct {
 	total   int
 	done    int
 	running map[string]*running
-	drawn   int // lines of the table that are on the screen
+	drawn   []int // the widths of the table's lines that are on the screen
 	stop    chan struct{}
 	stopped sync.WaitGroup
 	trace   *trace
@@ -54,7 +57,7 @@ func (a *app) newProgress(total int, t *trace) *progress {
 					return
 				case <-tick.C:
 					p.mu.Lock()
-					p.draw()
+					p.show("", true)
 					p.mu.Unlock()
 				}
 			}
@@ -69,7 +72,7 @@ func (p *progress) close() {
 	p.stopped.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.erase()
+	p.show("", false)
 }
 
 // report takes what a builder tells.
@@ -84,7 +87,7 @@ func (p *progress) report(e build.Event) {
 	}
 	p.trace.begin(e.Recipe, strings.TrimSpace(e.Stage+" "+e.Detail))
 	if !p.live && (isNew || r.stage != e.Stage) {
-		fmt.Fprintf(p.out, "%s: %s\n", e.Recipe, e.Stage)
+		fmt.Fprintf(p.out, "%s: %s\n", flat(plain(e.Recipe)), e.Stage)
 	}
 	r.stage, r.detail = e.Stage, e.Detail
 }
@@ -97,9 +100,7 @@ func (p *progress) finish(recipe, line string) {
 	delete(p.running, recipe)
 	p.trace.end(recipe)
 	if line != "" {
-		p.erase()
-		fmt.Fprintln(p.out, line)
-		p.draw()
+		p.show(plain(line)+"\n", true)
 	}
 }
 
@@ -107,50 +108,89 @@ func (p *progress) finish(recipe, line string) {
 func (p *progress) Write(text []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.erase()
-	n, err := p.out.Write(text)
-	p.draw()
-	return n, err
-}
-
-func (p *progress) erase() {
-	if p.drawn > 0 {
-		fmt.Fprintf(p.out, "\x1b[%dA\x1b[J", p.drawn)
-		p.drawn = 0
-	}
-}
-
-func (p *progress) draw() {
 	if !p.live {
+		return p.out.Write(text)
+	}
+	lines := plain(string(text))
+	if !strings.HasSuffix(lines, "\n") {
+		lines += "\n" // or the table would begin behind it
+	}
+	p.show(lines, true)
+	return len(text), nil
+}
+
+// show puts lines in place of the table, and the table below them if it is wanted. It
+// is one write, so that nobody sees the screen without the table in between.
+func (p *progress) show(lines string, withTable bool) {
+	if !p.live {
+		fmt.Fprint(p.out, lines)
 		return
 	}
-	p.erase()
-	width := 80
+	width, height := 80, 24
 	if f, ok := p.out.(*os.File); ok {
-		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
-			width = w
+		if w, h, err := term.GetSize(int(f.Fd())); err == nil && w > 0 && h > 0 {
+			width, height = w, h
 		}
 	}
-	var names []string
-	for name := range p.running {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, func(a, b string) int { return p.running[a].since.Compare(p.running[b].since) })
 	var b strings.Builder
-	for _, name := range names {
-		r := p.running[name]
-		line := fmt.Sprintf("  %-24s %7s  %s %s", name, shortDuration(time.Since(r.since)), r.stage, r.detail)
-		b.WriteString(cut(line, width) + "\n")
+	if up := rows(p.drawn, width); up > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", min(up, height-1))
 	}
-	b.WriteString(cut(fmt.Sprintf("%d of %d done, %d running", p.done, p.total, len(names)), width) + "\n")
+	p.drawn = nil
+	b.WriteString(lines)
+	if withTable {
+		// The terminal breaks no line of the table, whatever is wide for it.
+		b.WriteString("\x1b[?7l")
+		for _, line := range p.table(width, height) {
+			b.WriteString(line + "\n")
+			p.drawn = append(p.drawn, len([]rune(line)))
+		}
+		b.WriteString("\x1b[?7h")
+	}
 	fmt.Fprint(p.out, b.String())
-	p.drawn = len(names) + 1
 }
+
+// rows is how many rows of the screen lines take, whose window may have become narrower
+// since they were drawn.
+func rows(widths []int, width int) int {
+	n := 0
+	for _, w := range widths {
+		n += max(1, (w+width-1)/width)
+	}
+	return n
+}
+
+// table is what runs, the longest first, on no more lines than the screen has room for.
+func (p *progress) table(width, height int) []string {
+	names := slices.SortedFunc(maps.Keys(p.running), func(a, b string) int {
+		return cmp.Or(p.running[a].since.Compare(p.running[b].since), strings.Compare(a, b))
+	})
+	var lines []string
+	for _, name := range names[:min(len(names), max(0, height-2))] {
+		r := p.running[name]
+		lines = append(lines, cut(flat(plain(fmt.Sprintf("  %-24s %7s  %s %s", name, shortDuration(time.Since(r.since)), r.stage, r.detail))), width))
+	}
+	return append(lines, cut(fmt.Sprintf("%d of %d done, %d running", p.done, p.total, len(names)), width))
+}
+
+// plain is a text without anything that a terminal acts on but the ends of its lines:
+// names and messages may come from a recipe or a package.
+func plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
+			return '\uFFFD'
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD"))
+}
+
+// flat is a text on one line, without columns.
+func flat(text string) string { return strings.NewReplacer("\n", " ", "\t", " ").Replace(text) }
 
 // cut shortens a line so that the terminal does not wrap it.
 func cut(line string, width int) string {
 	if runes := []rune(line); len(runes) >= width {
-		return string(runes[:width-1])
+		return string(runes[:max(0, width-1)])
 	}
 	return line
 }
@@ -182,6 +222,8 @@ func table(w io.Writer, rightAligned map[int]bool, rows [][]string) {
 	var widths []int
 	for _, row := range rows {
 		for i, cell := range row {
+			cell = flat(plain(cell))
+			row[i] = cell
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
