@@ -149,7 +149,7 @@ func (a *app) logger() (*slog.Logger, error) {
 	if a.debug {
 		level = slog.LevelDebug
 	}
-	return slog.New(tint.NewHandler(a.err, &tint.Options{Level: level, NoColor: !a.colour(), TimeFormat: "15:04:05"})), nil
+	return slog.New(tint.NewTextHandler(a.err, &tint.Options{Level: level, NoColor: !a.colour(), TimeFormat: "15:04:05"})), nil
 }
 
 // workspace opens the workspace that the flags name.
