@@ -193,6 +193,61 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	}
 }
 
+// TestSecondCtrlC stops tarn where the first Ctrl-C lets it go on: it waits for another
+// publisher, to publish what was built.
+func TestSecondCtrlC(t *testing.T) {
+	needSandbox(t)
+	w := newWorkshop(t, makeStart(t), sourceServer(t))
+	name := ".out/packages/" + string(hostArch(t)) + "/.lock"
+	w.write(name, "")
+	other, err := os.Open(w.path(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := unix.Flock(int(other.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	c := w.command("build", "data")
+	lines, err := c.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stuck := time.AfterFunc(30*time.Second, func() { _ = c.Process.Kill() })
+	defer stuck.Stop()
+	for scanner := bufio.NewScanner(lines); scanner.Scan(); {
+		if strings.HasPrefix(scanner.Text(), "data: built") {
+			break
+		}
+	}
+	ended := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(100 * time.Millisecond):
+				_ = c.Process.Signal(unix.SIGINT)
+			}
+		}
+	}()
+	err = c.Wait()
+	close(ended)
+	if code := exitOf(t, err); code != 130 {
+		t.Errorf("exit %d, want 130", code)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.must("built 0, cached 1", "build", "data")
+	if left := w.leftovers(); len(left) > 0 {
+		t.Errorf("files are left: %q", left)
+	}
+}
+
 // lastStage is the last stage that a run told of.
 func lastStage(said string) string {
 	last := "none"
