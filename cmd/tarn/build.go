@@ -16,6 +16,7 @@ import (
 	"github.com/tarn-build/tarn/build"
 	"github.com/tarn-build/tarn/build/graph"
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/sign"
 	"github.com/tarn-build/tarn/recipes"
 	"github.com/tarn-build/tarn/repo"
@@ -195,7 +196,8 @@ func (l *line) buildOne(ctx context.Context, s *recipes.Script) error {
 		text = fmt.Sprintf("%s: built %s in %s", s.Name, s.Version, shortDuration(result.Duration))
 	}
 	for _, problem := range result.Findings {
-		if !result.Cached && !l.findingsLater {
+		// What a recipe allows itself is a note, which lint tells.
+		if !result.Cached && !l.findingsLater && problem.Severity != diag.Note {
 			text += "\n" + problem.Error()
 		}
 	}
