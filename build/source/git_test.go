@@ -286,14 +286,14 @@ func TestCheckoutWithSubmodules(t *testing.T) {
 func TestCheckoutRunsNothingOfTheRepository(t *testing.T) {
 	u := newUpstream(t)
 	marker := filepath.Join(t.TempDir(), "ran")
-	commit := u.commit(".gitattributes", "* filter=evil\n", "a", "one\n", ".git-hooks/post-checkout", "#!/bin/sh\ntouch "+marker+"\n", "link", "x")
+	u.commit(".gitattributes", "* filter=evil\n", "a", "one\n", ".git-hooks/post-checkout", "#!/bin/sh\ntouch "+marker+"\n", "link", "x")
 	if err := os.Remove(filepath.Join(u.dir, "link")); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink("/etc/passwd", filepath.Join(u.dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	commit = u.commit()
+	commit := u.commit()
 	f := newFetcher(t)
 	got, root, err := checkout(t, f, map[string]string{"repository": u.url, "expected-commit": commit})
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(errors.New("usage: probe COMMAND [ARGUMENT]..."))
+		fail(errors.New("no command: probe COMMAND [ARGUMENT]"))
 	}
 	do, ok := commands[os.Args[1]]
 	if !ok {
