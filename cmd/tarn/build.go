@@ -77,16 +77,7 @@ type packageRow struct {
 }
 
 func (a *app) runBuild(ctx context.Context, o buildOptions, names []string) error {
-	arches, err := parseArches(o.arches)
-	if err != nil {
-		return err
-	}
-	for _, arch := range arches {
-		if err := a.buildArch(ctx, o, arch, names); err != nil {
-			return err
-		}
-	}
-	return nil
+	return eachArch(o.arches, func(arch apk.Arch) error { return a.buildArch(ctx, o, arch, names) })
 }
 
 func (a *app) buildArch(ctx context.Context, o buildOptions, arch apk.Arch, names []string) error {
@@ -329,7 +320,7 @@ func (p *publisher) publish(ctx context.Context, l *line) error {
 		return err
 	}
 	if len(written) > 0 {
-		fmt.Fprintf(l.err, "published %d packages to %s\n", len(written), relative(p.dir))
+		fmt.Fprintf(l.err, "published %s to %s\n", plural(len(written), "package"), relative(p.dir))
 	}
 	return nil
 }

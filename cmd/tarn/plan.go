@@ -44,16 +44,7 @@ type planRow struct {
 }
 
 func (a *app) runPlan(ctx context.Context, o planOptions, names []string) error {
-	arches, err := parseArches(o.arches)
-	if err != nil {
-		return err
-	}
-	for _, arch := range arches {
-		if err := a.planArch(ctx, o, arch, names); err != nil {
-			return err
-		}
-	}
-	return nil
+	return eachArch(o.arches, func(arch apk.Arch) error { return a.planArch(ctx, o, arch, names) })
 }
 
 func (a *app) planArch(ctx context.Context, o planOptions, arch apk.Arch, names []string) error {

@@ -201,6 +201,20 @@ func parseArches(names []string) ([]apk.Arch, error) {
 	return arches, nil
 }
 
+// eachArch does something for every architecture that --arch names, in order.
+func eachArch(names []string, do func(arch apk.Arch) error) error {
+	arches, err := parseArches(names)
+	if err != nil {
+		return err
+	}
+	for _, arch := range arches {
+		if err := do(arch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // unknownCommand says what was probably meant.
 func unknownCommand(cmd *cobra.Command, name string) error {
 	var names []string

@@ -55,16 +55,7 @@ type testRow struct {
 }
 
 func (a *app) runTest(ctx context.Context, o testOptions, names []string) error {
-	arches, err := parseArches(o.arches)
-	if err != nil {
-		return err
-	}
-	for _, arch := range arches {
-		if err := a.testArch(ctx, o, arch, names); err != nil {
-			return err
-		}
-	}
-	return nil
+	return eachArch(o.arches, func(arch apk.Arch) error { return a.testArch(ctx, o, arch, names) })
 }
 
 func (a *app) testArch(ctx context.Context, o testOptions, arch apk.Arch, names []string) error {
