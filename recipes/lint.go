@@ -66,6 +66,18 @@ var Rules = []Rule{
 		},
 	},
 	{
+		Name:    "repositories",
+		Reason:  "Which repositories and keys a build trusts is the workspace's to say: a recipe that came from elsewhere must not widen it. What a recipe names is kept and not used.",
+		Example: "in tarn.yaml:\n  repositories: [https://packages.example.org/os]\n  keys: [repo/keys]",
+		find: func(s *Script, report func(yamlread.Place, string, string, ...any)) {
+			for _, key := range []string{"repositories", "build_repositories", "keyring"} {
+				if at := s.recipe.Environment.Contents.Here; at.Has(key) {
+					report(at.Key(key), "name them in tarn.yaml, or with --repository-append and --keyring-append", "%s of a recipe are not used", key)
+				}
+			}
+		},
+	},
+	{
 		Name:    "test",
 		Reason:  "A package that nothing tests may not even start. A recipe's test runs in a sandbox that holds just the package and what it depends on.",
 		Example: "test:\n  pipeline:\n    - runs: zlib-flate -compress </etc/passwd | zlib-flate -uncompress",

@@ -396,6 +396,11 @@ zlib.yaml:8:7: warning: && and || stand side by side without parentheses [condit
 	if diff := cmp.Diff(want, recipes.Lint(s).Error()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
+	s = expand(t, head+"environment:\n  contents:\n    repositories: [https://example.org/os]\n", recipes.Target{}, nil)
+	want = "zlib.yaml:7:5: warning: repositories of a recipe are not used [repositories]"
+	if got := recipes.Lint(s).Error(); !strings.Contains(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
 	for _, rule := range recipes.Rules {
 		if text := recipes.ExplainRule(rule.Name); !strings.Contains(text, rule.Reason) || rule.Example == "" {
 			t.Errorf("%s is explained by %q", rule.Name, text)
