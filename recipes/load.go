@@ -24,9 +24,15 @@ var namePattern = regexp.MustCompile(`^[a-zA-Z\d][a-zA-Z\d+_.-]*$`)
 // may find more in it. A file that can't be read gives the error of fsys.
 func Load(fsys fs.FS, path string) (*Recipe, error) { return load(fsys, path, path) }
 
-// LoadFile is Load for a file of this machine.
+// LoadFile is Load for a file of this machine. No symbolic link leads out of the folder
+// that it stands in.
 func LoadFile(file string) (*Recipe, error) {
-	return load(os.DirFS(filepath.Dir(file)), filepath.Base(file), file)
+	root, err := os.OpenRoot(filepath.Dir(file))
+	if err != nil {
+		return nil, err
+	}
+	// The recipe reads its local files later: root is closed when nothing refers to it.
+	return load(root.FS(), filepath.Base(file), file)
 }
 
 // load reads the recipe at name; mistakes call it shown.
@@ -50,12 +56,27 @@ func load(fsys fs.FS, name, shown string) (*Recipe, error) {
 		return r, err
 	}
 	folder := strings.TrimSuffix(name, path.Ext(name))
-	if info, err := fs.Stat(fsys, folder); err == nil && info.IsDir() {
+	switch info, err := fs.Stat(fsys, folder); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return r, diag.Problem{File: shown, Text: fmt.Sprintf("open the folder beside the recipe: %v", err), Hint: "local files stand in the folder itself: a link must not lead out of the recipes"}
+	case info.IsDir():
 		if r.Files, err = fs.Sub(fsys, folder); err != nil {
 			return nil, err
 		}
 	}
 	return r, nil
+}
+
+// LoadFolder is LoadAll for a folder of this machine. No symbolic link leads out of it:
+// a recipe must not read what its author could not.
+func LoadFolder(dir, shown string) ([]*Recipe, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	// Recipes read their local files later: root is closed when nothing refers to it.
+	return LoadAll(root.FS(), shown)
 }
 
 // LoadAll reads every recipe that stands in the folder fsys, which mistakes call dir, in
@@ -72,7 +93,8 @@ func LoadAll(fsys fs.FS, dir string) ([]*Recipe, error) {
 		problems diag.Problems
 	)
 	for _, entry := range entries {
-		if !IsRecipe(entry.Name()) || entry.IsDir() {
+		// A folder is no recipe; a pipe would be waited for.
+		if !IsRecipe(entry.Name()) || entry.Type()&^fs.ModeSymlink != 0 {
 			continue
 		}
 		r, err := load(fsys, entry.Name(), path.Join(dir, entry.Name()))
@@ -83,7 +105,8 @@ func LoadAll(fsys fs.FS, dir string) ([]*Recipe, error) {
 			}
 			continue
 		} else if err != nil {
-			return nil, err
+			problems = append(problems, diag.Problem{File: path.Join(dir, entry.Name()), Text: fmt.Sprintf("read recipe: %v", err)})
+			continue
 		}
 		if want := r.Package.Name + ".yaml"; entry.Name() != want {
 			problems = append(problems, r.Package.Here.Value("name").Problem(fmt.Sprintf("call the file %q", want), "package %q stands in a file called %q", r.Package.Name, entry.Name()))

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
@@ -379,6 +380,55 @@ func TestPipelineFolderIsClosed(t *testing.T) {
 		if task, err := recipes.NewPipelines(opened).Pipeline(name); err == nil {
 			t.Errorf("%s was read: %v", name, task)
 		}
+	}
+}
+
+// No link leads out of a folder of recipes: not of a recipe, not of the folder of its
+// local files. One that stays inside is as good as what it leads to.
+func TestRecipeFolderIsClosed(t *testing.T) {
+	dir := t.TempDir()
+	inside := filepath.Join(dir, "recipes")
+	for _, folder := range []string{filepath.Join(dir, "secret"), filepath.Join(inside, "shared")} {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, "file"), []byte("text"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recipe := func(file, name string) {
+		if err := os.WriteFile(file, []byte("package: {name: "+name+", version: 1}"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recipe(filepath.Join(inside, "good.yaml"), "good")
+	recipe(filepath.Join(inside, "leak.yaml"), "leak")
+	recipe(filepath.Join(dir, "out.yaml"), "out")
+	for name, target := range map[string]string{"good": "shared", "leak": "../secret", "out.yaml": "../out.yaml"} {
+		if err := os.Symlink(target, filepath.Join(inside, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Nobody writes to it: reading would wait for ever.
+	if err := unix.Mkfifo(filepath.Join(inside, "pipe.yaml"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	all, err := recipes.LoadFolder(inside, "recipes")
+	want := `recipes/leak.yaml: open the folder beside the recipe: statat leak: path escapes from parent
+  hint: local files stand in the folder itself: a link must not lead out of the recipes
+recipes/out.yaml: read recipe: openat out.yaml: path escapes from parent
+2 problems in 2 files`
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	for _, r := range all {
+		if want := r.Package.Name == "good"; (r.Files != nil) != want {
+			t.Errorf("%s: has files beside it: %v, want %v", r.Package.Name, !want, want)
+		}
+	}
+	if _, err := recipes.LoadFile(filepath.Join(inside, "leak.yaml")); err == nil {
+		t.Error("leak.yaml named by file was read with its folder")
 	}
 }
 

@@ -341,7 +341,7 @@ func (l *line) loadRecipes(names []string) ([]*recipes.Recipe, diag.Problems) {
 			continue
 		}
 		seen[full] = true
-		take(recipes.LoadAll(os.DirFS(full), relative(full)))
+		take(recipes.LoadFolder(full, relative(full)))
 	}
 	for _, name := range names {
 		if !isFile(name) {
