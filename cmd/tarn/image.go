@@ -135,7 +135,7 @@ func (c *composer) specs(names []string) ([]*images.Spec, error) {
 		if err != nil {
 			return nil, err
 		}
-		s, err := images.LoadAs(os.DirFS("/"), strings.TrimPrefix(file, "/"), func(f string) string { return relative("/" + f) })
+		s, err := c.loadImage(file)
 		if found, listed := diag.Of(err); listed {
 			problems = append(problems, found...)
 			continue
@@ -145,6 +145,27 @@ func (c *composer) specs(names []string) ([]*images.Spec, error) {
 		specs = append(specs, s)
 	}
 	return specs, problems.Err()
+}
+
+// loadImage reads an image file and what it includes, which lies in the workspace's
+// folder, or in the file's own when that is elsewhere: nothing leads out of there.
+func (c *composer) loadImage(file string) (*images.Spec, error) {
+	dir := c.ws.dir
+	name, err := filepath.Rel(dir, file)
+	if err != nil || !filepath.IsLocal(name) {
+		dir, name = filepath.Split(file)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	s, err := images.LoadAs(root.FS(), name, func(f string) string { return relative(filepath.Join(dir, f)) })
+	if err != nil {
+		return nil, err
+	}
+	s.Path = file
+	return s, nil
 }
 
 // imageFile finds an image file by its path or by its name.
@@ -187,7 +208,7 @@ func (c *composer) compose(ctx context.Context, s *images.Spec) ([]*images.Image
 	for _, arch := range arches {
 		image, err := c.composeArch(ctx, s, arch)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", relative("/"+s.Path), err)
+			return nil, fmt.Errorf("%s: %w", relative(s.Path), err)
 		}
 		composed = append(composed, image)
 	}
@@ -380,7 +401,7 @@ func (c *composer) write(ctx context.Context, s *images.Spec) ([]imageRow, error
 			return nil, err
 		}
 		for _, w := range image.About.Warnings {
-			fmt.Fprintf(c.err, "%s: warning: %s\n", relative("/"+s.Path), plain(strings.TrimSpace(w.Package+" "+w.Text)))
+			fmt.Fprintf(c.err, "%s: warning: %s\n", relative(s.Path), plain(strings.TrimSpace(w.Package+" "+w.Text)))
 		}
 		rows = append(rows, imageRow{
 			Image: s.Name(), Arch: image.About.Arch, Digest: image.About.Digest, Packages: len(image.About.Packages), Files: image.About.Files,
