@@ -210,6 +210,11 @@ func (r *reader) enter(n *yaml.Node, depth int) (_ *yaml.Node, ok bool) {
 		r.problem(n, "", "unknown tag %q", n.Tag)
 		return n, false
 	}
+	// No path, command, variable or name can hold it; what is behind it would be lost.
+	if n.Kind == yaml.ScalarNode && strings.ContainsRune(n.Value, 0) {
+		r.problem(n, "", "text holds a NUL")
+		return n, false
+	}
 	return n, true
 }
 

@@ -102,6 +102,8 @@ func TestMistakes(t *testing.T) {
 		{"missing", "inner: {other: a}", "f.yaml:1:8: missing field \"name\" in \"inner\""},
 		{"empty", "inner: {name: ''}", "f.yaml:1:15: \"name\" is empty"},
 		{"own reader", "word: bad", "f.yaml:1:7: \"bad\" is bad"},
+		{"NUL", "version: \"1\\0\"", "f.yaml:1:10: text holds a NUL"},
+		{"NUL in a key", "table: {\"a\\0\": 1}", "f.yaml:1:9: text holds a NUL"},
 		{"tag", "version: !!binary aGk=", "f.yaml:1:10: unknown tag \"!!binary\""},
 		{"two documents", "version: 1\n---\nversion: 2", "f.yaml:2:1: a second document begins here\n  hint: one file holds one document: move it to a file of its own"},
 		{"nothing", "# only a comment\n", "f.yaml: file is empty"},
