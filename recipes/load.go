@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/rootfs"
 	"github.com/tarn-build/tarn/pkg/yamlread"
 )
 
@@ -174,8 +175,10 @@ func (r *Recipe) check() diag.Problems {
 	}
 	c.cpe(&pkg.CPE)
 	c.setcap(pkg.Setcap)
+	c.sandbox(&r.Environment)
 	c.pipeline(r.Pipeline)
 	if r.Test != nil {
+		c.sandbox(&r.Test.Environment)
 		c.pipeline(r.Test.Pipeline)
 	}
 	for i := range r.Subpackages {
@@ -186,6 +189,7 @@ func (r *Recipe) check() diag.Problems {
 		c.setcap(s.Setcap)
 		c.pipeline(s.Pipeline)
 		if s.Test != nil {
+			c.sandbox(&s.Test.Environment)
 			c.pipeline(s.Test.Pipeline)
 		}
 	}
@@ -206,6 +210,36 @@ func (c *checker) regexp(at yamlread.Place, expr string) {
 	}
 }
 
+// sandbox finds what no environment can be made of.
+func (c *checker) sandbox(config *ImageConfig) {
+	c.variables(config.Here, config.Environment)
+	accounts := config.Here.Value("accounts")
+	for i, u := range config.Accounts.Users {
+		c.account(accounts.Value("users").Item(i), "username", u.UserName, u.UID)
+		if u.GID != nil {
+			c.account(accounts.Value("users").Item(i), "gid", u.UserName, *u.GID)
+		}
+	}
+	for i, g := range config.Accounts.Groups {
+		c.account(accounts.Value("groups").Item(i), "groupname", g.GroupName, g.GID)
+	}
+}
+
+func (c *checker) account(at yamlread.Place, key, name string, id uint32) {
+	if err := rootfs.CheckAccount(name, int64(id)); err != nil {
+		c.add(at.Value(key).Problem("", "%v", err))
+	}
+}
+
+// variables finds names that no program can be started with.
+func (c *checker) variables(at yamlread.Place, environment map[string]string) {
+	for name := range environment {
+		if name == "" || strings.ContainsAny(name, "=\n") {
+			c.add(at.Value("environment").Key(name).Problem("", "%q cannot be a variable of the environment", name))
+		}
+	}
+}
+
 // pipeline finds what is wrong with tasks in a recipe, not in a pipeline file.
 func (c *checker) pipeline(tasks []Task) {
 	for i := range tasks {
@@ -213,6 +247,7 @@ func (c *checker) pipeline(tasks []Task) {
 		c.refuse(t.Here, "description")
 		c.own(t)
 		c.shape(t)
+		c.variables(t.Here, t.Environment)
 		c.pipeline(t.Pipeline)
 	}
 }
