@@ -335,7 +335,10 @@ func TestBuildsThatDoNotHappen(t *testing.T) {
 		}, "something else in the place", nil},
 		{"the folder of all packages is a link out", func(s *recipes.Script) {
 			s.Packages[0].Steps[0].Shell = "rm -r /home/build/melange-out; ln -s /etc /home/build/melange-out"
-		}, "melange-out", nil},
+		}, "pack z: the build put something else in the place of the folder melange-out", nil},
+		{"the folder of all packages is gone", func(s *recipes.Script) {
+			s.Packages[0].Steps[0].Shell = "rm -r /home/build/melange-out"
+		}, "pack z: the build removed the folder melange-out", nil},
 		{"tarn's own document", func(s *recipes.Script) {
 			s.Packages[0].Steps[0].Shell = "mkdir -p " + out + "z/var/lib/db/sbom; echo > " + out + "z/var/lib/db/sbom/z-1-r0.spdx.json"
 		}, "which tarn writes", nil},

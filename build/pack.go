@@ -27,9 +27,9 @@ import (
 // is checked, and only when every one holds the rules is the first one written.
 func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Environment, w *work) (*Result, error) {
 	s := p.Script
-	out, err := w.root.OpenRoot(step.OutPath)
+	out, err := treeOf(w.root, step.OutPath)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("pack %s: %w", s.Name, err)
 	}
 	defer out.Close()
 	modes, err := installed.Unlock(out)
@@ -43,7 +43,7 @@ func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Envir
 		o := &s.Packages[i]
 		root, err := treeOf(out, o.Name)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("pack %s: %w", o.Name, err)
 		}
 		defer root.Close()
 		tree := modes.FS(root)
@@ -117,18 +117,18 @@ func info(s *recipes.Script, o *recipes.Output, r inspect.Report) apk.Info {
 	return i
 }
 
-// treeOf opens the folder of one package of a build.
-func treeOf(out *os.Root, name string) (*os.Root, error) {
-	info, err := out.Lstat(name)
+// treeOf opens a folder that packages are made of, as the build left it.
+func treeOf(parent *os.Root, name string) (*os.Root, error) {
+	info, err := parent.Lstat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("the build removed the folder %s/%s", step.OutPath, name)
+		return nil, fmt.Errorf("the build removed the folder %s", name)
 	case err != nil:
 		return nil, err
 	case !info.IsDir():
-		return nil, fmt.Errorf("the build put something else in the place of the folder %s/%s", step.OutPath, name)
+		return nil, fmt.Errorf("the build put something else in the place of the folder %s", name)
 	}
-	return out.OpenRoot(name)
+	return parent.OpenRoot(name)
 }
 
 // capabilities are what a recipe's setcap gives to files of a package.
