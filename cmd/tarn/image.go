@@ -127,6 +127,9 @@ func (c *composer) specs(names []string) ([]*images.Spec, error) {
 			}
 			names = append(names, found...)
 		}
+		if len(names) == 0 {
+			fmt.Fprintf(c.err, "there are no image files in %s\n", strings.Join(c.ws.Images, ", "))
+		}
 	}
 	var specs []*images.Spec
 	var problems diag.Problems

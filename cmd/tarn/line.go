@@ -311,6 +311,9 @@ func (l *line) scripts(f *lineFlags, names []string) (scripts []*recipes.Script,
 		for _, s := range scripts {
 			wanted = append(wanted, s.Name)
 		}
+		if len(loaded) == 0 {
+			fmt.Fprintf(l.err, "there are no recipes in %s\n", strings.Join(l.ws.Recipes, ", "))
+		}
 	}
 	return scripts, wanted, nil
 }
@@ -432,6 +435,9 @@ func (l *line) plan(ctx context.Context, s *recipes.Script) (*plan.Plan, error) 
 	lock, err := l.environmentSources(s.Name).Resolve(ctx, l.arch, plan.World(s), solve.Options{AnyRevision: true})
 	if err != nil {
 		return nil, fmt.Errorf("%s: environment: %w", s.Recipe, err)
+	}
+	if len(lock) == 0 {
+		return nil, diag.Problem{File: s.Recipe, Text: "the environment is empty: nothing could run in it", Hint: "name packages to build with in environment: contents: packages, such as build-base"}
 	}
 	return &plan.Plan{Script: s, Environment: lock}, nil
 }

@@ -140,7 +140,14 @@ func (w *workspace) check() diag.Problems {
 	}
 	oneOf("libc", w.Libc, "musl", "gnu")
 	oneOf("toolchain", w.Toolchain, "seeded")
+	if w.Name == "" || w.Name != filepath.Base(w.Name) || !filepath.IsLocal(w.Name) {
+		// It becomes the name of a file.
+		problems = append(problems, w.place.Value("name").Problem("", "%q cannot be the name of a distribution", w.Name))
+	}
 	for _, m := range w.Mirrors {
+		if m.Place.IsZero() {
+			continue // no mapping, which reading told
+		}
 		set := 0
 		for _, is := range []bool{m.Folder != "", m.URL != "", len(m.Debian) > 0} {
 			if is {
