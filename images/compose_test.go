@@ -602,6 +602,41 @@ func TestHostilePackages(t *testing.T) {
 	}
 }
 
+// Layers have marks that hide what is below them. A package can't set one.
+func TestMarksOfLayersAreRefused(t *testing.T) {
+	empty := map[string]string{"APK-TOOLS.checksum.SHA1": "da39a3ee5e6b4b0d3255bfef95601890afd80709"}
+	opaque := map[string]string{"SCHILY.xattr.trusted.overlay.opaque": "y"}
+	tests := []struct {
+		header tar.Header
+		want   string
+	}{
+		{tar.Header{Typeflag: tar.TypeReg, Name: ".wh.usr", Mode: 0o644, PAXRecords: empty}, ""},
+		{tar.Header{Typeflag: tar.TypeReg, Name: "etc/.wh..wh..opq", Mode: 0o644, PAXRecords: empty}, "/etc/.wh..wh..opq of evil: a name that begins with .wh. hides files of other layers"},
+		{tar.Header{Typeflag: tar.TypeDir, Name: "data", Mode: 0o755, PAXRecords: opaque}, "/data of evil: the attribute trusted.overlay.opaque hides files of other layers"},
+	}
+	for _, test := range tests {
+		st := openStore(t)
+		evil := contents{name: "evil", version: "1-r0", files: []string{"0755 etc/"}, headers: []tar.Header{test.header}}
+		data, entry := evil.build(t)
+		digest, _, err := st.Put(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		image, err := compose(t, st, "contents: {packages: [evil]}\n", append(put(t, st, layoutPackage), images.Package{Entry: entry, Digest: digest}))
+		switch {
+		case test.want != "":
+			if err == nil || err.Error() != test.want {
+				t.Errorf("%s: got %v, want %s", test.header.Name, err, test.want)
+			}
+		case err != nil:
+			t.Errorf("%s: %v", test.header.Name, err)
+		case strings.Contains(flatten(t, image), ".wh."):
+			// What begins with a dot at the root is left out, as apk does.
+			t.Errorf("%s is in the image", test.header.Name)
+		}
+	}
+}
+
 // A byte that flipped in the store is found: nothing is composed or written of it.
 func TestTamperedStore(t *testing.T) {
 	st := openStore(t)

@@ -7,8 +7,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"path"
 	"runtime"
 	"slices"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -153,6 +155,9 @@ func groupByOrigin(packages []*scanned, budget int) [][]*scanned {
 
 // makeLayers decides the image's layers and makes those that the store does not have yet.
 func makeLayers(ctx context.Context, st *store.Store, t *rootfs.Tree, packages []*scanned, layering *Layering) ([]Layer, error) {
+	if err := checkMarks(t); err != nil {
+		return nil, err
+	}
 	groups := group(packages, layering)
 	names := t.Names()
 	layers := make([]Layer, len(groups)+1)
@@ -194,6 +199,31 @@ func makeLayers(ctx context.Context, st *store.Store, t *rootfs.Tree, packages [
 		})
 	}
 	return layers, jobs.Wait()
+}
+
+// checkMarks refuses what a layer cannot hold as it is: names that the image
+// specification reads as "remove this file of the layers below", and attributes that
+// an overlay file system reads so.
+func checkMarks(t *rootfs.Tree) error {
+	for n := range t.All() {
+		if strings.HasPrefix(path.Base(n.Path), ".wh.") {
+			return fmt.Errorf("/%s%s: a name that begins with .wh. hides files of other layers", n.Path, broughtBy(n))
+		}
+		for name := range n.Xattrs {
+			if strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") {
+				return fmt.Errorf("/%s%s: the attribute %s hides files of other layers", n.Path, broughtBy(n), name)
+			}
+		}
+	}
+	return nil
+}
+
+// broughtBy names the package of a file, if it is of one.
+func broughtBy(n *rootfs.Node) string {
+	if n.Owner == "" {
+		return ""
+	}
+	return " of " + n.Owner
 }
 
 // madeLayer is what the store remembers of a layer.
