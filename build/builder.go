@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -217,8 +218,16 @@ func (r *runner) run(ctx context.Context, s recipes.Step) error {
 	}
 	return &StepError{
 		Recipe: r.script.Name, File: r.script.Recipe, Line: s.Line, Step: s.Name, At: s.At,
-		Command: command, Err: err, Tail: r.log.tail(), Log: r.log.path, Hint: r.roomHint(),
+		Command: command, Err: err, Tail: r.log.tail(), Log: r.log.path, Hint: r.hint(s, err),
 	}
+}
+
+// hint is the way out of a step's failure, when one is known.
+func (r *runner) hint(s recipes.Step, err error) string {
+	if s.Native == "" && errors.Is(err, fs.ErrNotExist) {
+		return "the environment has no shell: add a package that brings one, such as busybox"
+	}
+	return r.roomHint()
 }
 
 // scarce is so little room on a disk, in bytes, that it may be why a step failed.
