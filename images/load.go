@@ -21,6 +21,9 @@ import (
 	"github.com/tarn-build/tarn/pkg/yamlread"
 )
 
+// imageName is what can be the name of a repository in a registry, and of a folder.
+var imageName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
+
 // maxIncludes is how deep files may include each other.
 const maxIncludes = 16
 
@@ -37,6 +40,12 @@ func LoadAs(fsys fs.FS, file string, name func(file string) string) (*Spec, erro
 	s := l.load(path.Clean(file), nil)
 	if s != nil {
 		s.Path, s.Files = file, l.files
+		if !imageName.MatchString(s.Name()) {
+			l.problems = append(l.problems, diag.Problem{
+				File: l.name(file), Text: fmt.Sprintf("%q cannot be the name of an image, which is its file's", s.Name()),
+				Hint: "lower-case letters, digits and . _ - are allowed, the first a letter or digit",
+			})
+		}
 		l.check(s)
 	}
 	if err := l.problems.Err(); err != nil {

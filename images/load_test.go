@@ -210,6 +210,8 @@ certificates:
 		"unknown.yaml": {Data: []byte("contents:\n  package: [a]\nsize-limit: 5M\n")},
 		"loop.yaml":    {Data: []byte("include: loop2.yaml\n")},
 		"loop2.yaml":   {Data: []byte("include: loop.yaml\n")},
+		"...yaml":      {Data: []byte("contents: {packages: [a]}\n")},
+		"A b.yaml":     {Data: []byte("contents: {packages: [a]}\n")},
 		"out.yaml":     {Data: []byte("include: ../../etc/passwd\n")},
 	}
 	tests := []struct{ file, want string }{
@@ -237,6 +239,8 @@ bad.yaml:20:35: certificate "x" is not one certificate in PEM
   hint: did you mean "packages"?
 unknown.yaml:3:1: unknown field "size-limit"
 2 problems in 1 file`},
+		{"...yaml", "...yaml: \"..\" cannot be the name of an image, which is its file's\n  hint: lower-case letters, digits and . _ - are allowed, the first a letter or digit"},
+		{"A b.yaml", "A b.yaml: \"A b\" cannot be the name of an image, which is its file's\n  hint: lower-case letters, digits and . _ - are allowed, the first a letter or digit"},
 		{"loop.yaml", "loop2.yaml:1:10: files include each other: loop.yaml includes loop2.yaml includes loop.yaml"},
 		{"out.yaml", "out.yaml:1:10: included file \"../../etc/passwd\" is not there\n  hint: an include is a file beside this one, or a path from the workspace's folder"},
 		{"none.yaml", "none.yaml: read image file: file does not exist"},
