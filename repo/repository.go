@@ -65,6 +65,20 @@ type TrustError struct {
 
 func (e *TrustError) Error() string { return e.What + ": " + e.Why }
 
+// UnreachableError says that a repository's server did not give what it was asked for.
+type UnreachableError struct{ Err error }
+
+func (e *UnreachableError) Error() string { return e.Err.Error() }
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// unreachable takes the address out of an error of the client: who asked has said it.
+func unreachable(err error) error {
+	if failed, is := errors.AsType[*url.Error](err); is {
+		err = failed.Err
+	}
+	return &UnreachableError{err}
+}
+
 // Open gives the repository at a location: a folder, or an http or https address.
 // Nothing is read yet.
 func Open(location string, o Options) (*Repository, error) {
@@ -76,7 +90,7 @@ func Open(location string, o Options) (*Repository, error) {
 	switch {
 	case err == nil && (u.Scheme == "http" || u.Scheme == "https"):
 		if o.Offline {
-			return nil, fmt.Errorf("open repository %s: the network is off (--offline)", r.location)
+			return nil, fmt.Errorf("open repository %s: %w", r.location, &UnreachableError{errors.New("the network is off (--offline)")})
 		}
 		if u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 			return nil, fmt.Errorf("open repository %s: an address has a host and neither ? nor #", r.location)
@@ -342,8 +356,11 @@ func (s webStorage) open(ctx context.Context, name string) (io.ReadCloser, error
 	// Some servers say that a .tar.gz is a tar that they compressed: it would arrive expanded.
 	request.Header.Set("Accept-Encoding", "identity")
 	response, err := s.client.Do(request)
+	if err != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if err != nil {
-		return nil, err
+		return nil, unreachable(err)
 	}
 	switch response.StatusCode {
 	case http.StatusOK:
@@ -353,7 +370,7 @@ func (s webStorage) open(ctx context.Context, name string) (io.ReadCloser, error
 		return nil, fs.ErrNotExist
 	}
 	response.Body.Close()
-	return nil, fmt.Errorf("%s", response.Status)
+	return nil, &UnreachableError{errors.New(response.Status)}
 }
 
 // maxKeyBytes is how long a public key may be.

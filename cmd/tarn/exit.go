@@ -75,6 +75,15 @@ type codeError struct {
 func (e *codeError) Error() string { return e.err.Error() }
 func (e *codeError) Unwrap() error { return e.err }
 
+// namedWrong makes an error of opening what the user named one of usage, unless
+// only the network is missing.
+func namedWrong(err error) error {
+	if is[*repo.UnreachableError](err) {
+		return err
+	}
+	return usagef("%v", err)
+}
+
 // is tells whether err holds an error of type E.
 func is[E error](err error) bool {
 	_, found := errors.AsType[E](err)
@@ -96,7 +105,7 @@ func exitCode(err error) int {
 		return exitPolicy
 	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err), is[*debian.SignatureError](err):
 		return exitTrust
-	case is[*source.Error](err):
+	case is[*source.Error](err), is[*repo.UnreachableError](err):
 		return exitSource
 	case is[*solve.Conflict](err), is[*solve.Ambiguous](err), is[rootfs.ConflictError](err):
 		return exitSolution

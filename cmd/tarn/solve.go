@@ -114,7 +114,7 @@ func (a *app) candidates(ctx context.Context, o solveOptions, arch apk.Arch) ([]
 		tag, location := cutTag(text)
 		r, err := repo.Open(location, repo.Options{Keys: keys, AllowUntrusted: o.allowUntrusted, Offline: a.offline})
 		if err != nil {
-			return nil, usagef("%v", err)
+			return nil, namedWrong(err)
 		}
 		entries, err := r.Packages(ctx, arch)
 		if err != nil {

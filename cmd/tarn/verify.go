@@ -97,7 +97,7 @@ func (a *app) verifyOne(ctx context.Context, name string, keys *sign.Keyring, ar
 	}
 	r, err := repo.Open(name, repo.Options{Keys: keys, Offline: a.offline})
 	if err != nil {
-		return nil, usagef("%v", err)
+		return nil, namedWrong(err)
 	}
 	var all []repo.Verified
 	for _, arch := range arches {
