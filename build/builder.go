@@ -92,6 +92,9 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	if err := box.Close(); err != nil {
 		return nil, err
 	}
+	if err := work.unlock(); err != nil {
+		return nil, err
+	}
 	b.report(s.Name, "pack", fmt.Sprintf("%d packages", len(s.Packages)))
 	result, err := b.pack(ctx, p, env, work)
 	if err != nil {
@@ -117,6 +120,9 @@ func (b *Builder) runAll(ctx context.Context, p *plan.Plan, env *environment.Env
 	}
 	for i := range p.Script.Packages {
 		o := &p.Script.Packages[i]
+		if err := work.unlock(); err != nil {
+			return err
+		}
 		if err := work.root.MkdirAll(step.OutPath+"/"+o.Name, 0o755); err != nil {
 			return err
 		}
@@ -149,6 +155,10 @@ func (b *Builder) newWork(recipe string) (*work, error) {
 	}
 	return &work{dir, root, func() { root.Close(); release() }}, nil
 }
+
+// unlock makes the work folder one that its owner can go into: a step may have left
+// it as something else, which would stop an ordinary user and not root.
+func (w *work) unlock() error { return os.Chmod(w.dir, 0o755) }
 
 // spec is the sandbox of a recipe's build or test.
 func (b *Builder) spec(s *recipes.Script, env *environment.Environment, w *work) sandbox.Spec {
@@ -195,6 +205,9 @@ func (r *runner) run(ctx context.Context, s recipes.Step) error {
 	case s.Native == "" && s.Shell == "" && strings.HasPrefix(s.Dir, step.WorkPath+"/"):
 		err = r.native.Work.MkdirAll(strings.TrimPrefix(s.Dir, step.WorkPath+"/"), 0o755)
 	case s.Native != "":
+		if err := r.work.unlock(); err != nil {
+			return err
+		}
 		c := r.native
 		c.Run = func(ctx context.Context, command sandbox.Command) error {
 			command.Env, command.Stdout, command.Stderr = r.environment(s), r.log, r.log

@@ -25,6 +25,10 @@ const (
 	tailWidth  = 500      // bytes of a line
 	maxCommand = 4 << 10  // bytes of the command that a script stopped at
 	maxPartial = 64 << 10 // bytes that wait for the end of their line
+
+	// maxLog is the most that a log's file holds, in bytes. A test suite that talks
+	// stays far below; a loop that prints must not fill the disk.
+	maxLog = 1 << 30
 )
 
 // logFile gets all that the commands of a build print, byte for byte. It keeps the
@@ -34,6 +38,7 @@ type logFile struct {
 	file    *os.File
 	path    string
 	echo    io.Writer
+	room    int64  // bytes that the file may still grow by
 	partial []byte // of a line whose end was not printed yet
 	shown   []byte // of the line that the file ends in, without an end
 	last    []string
@@ -59,7 +64,7 @@ func openLog(dir, name string, echo io.Writer) (*logFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write log: %w", err)
 	}
-	return &logFile{file: f, path: filepath.Join(dir, name), echo: echo}, nil
+	return &logFile{file: f, path: filepath.Join(dir, name), echo: echo, room: maxLog}, nil
 }
 
 // begin starts a step.
@@ -117,7 +122,7 @@ func (l *logFile) output(piece []byte) error {
 	if len(piece) == 0 {
 		return nil
 	}
-	if _, err := l.file.Write(piece); err != nil {
+	if err := l.store(piece); err != nil {
 		return fmt.Errorf("write log: %w", err)
 	}
 	line, ended := bytes.CutSuffix(piece, []byte("\n"))
@@ -129,6 +134,18 @@ func (l *logFile) output(piece []byte) error {
 		l.endLine()
 	}
 	return nil
+}
+
+// store writes to the file as long as there is room, and then says once that it ends.
+func (l *logFile) store(piece []byte) error {
+	if l.room <= 0 {
+		return nil
+	}
+	if l.room -= int64(len(piece)); l.room <= 0 {
+		piece = append(bytes.Clone(piece), "\n== the log ends here: it is full\n"...)
+	}
+	_, err := l.file.Write(piece)
+	return err
 }
 
 // endLine shows the line that was written.

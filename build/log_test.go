@@ -2,6 +2,7 @@ package build
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,6 +88,27 @@ func TestLogKeepsTheLastLines(t *testing.T) {
 	l.begin("pipeline/1", "next")
 	if got := l.tail(); len(got) != 0 {
 		t.Errorf("the next step begins with the output of the last: %q", got)
+	}
+}
+
+// A step that prints for ever fills no disk, and its last lines are still shown.
+func TestLogHasAnEnd(t *testing.T) {
+	l, _ := newLog(t)
+	l.room = 20
+	for i := range 1000 {
+		if _, err := fmt.Fprintf(l, "line %d\n", i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := os.ReadFile(l.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(string(data), "line 2\n\n== the log ends here: it is full\n") {
+		t.Errorf("the log holds %q", data)
+	}
+	if tail := l.tail(); tail[len(tail)-1] != "line 999" {
+		t.Errorf("the tail is %q", tail)
 	}
 }
 
