@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/tarn-build/tarn/build/environment"
 	"github.com/tarn-build/tarn/build/plan"
 	"github.com/tarn-build/tarn/build/source"
@@ -200,24 +198,10 @@ func (b *Builder) runner(s *recipes.Script, env *environment.Environment, box sa
 // run does one step and says of a failure all that helps.
 func (r *runner) run(ctx context.Context, s recipes.Step) error {
 	r.log.begin(s.At, s.Name)
-	var err error
-	switch {
-	case s.Native == "" && s.Shell == "" && strings.HasPrefix(s.Dir, step.WorkPath+"/"):
-		err = r.native.Work.MkdirAll(strings.TrimPrefix(s.Dir, step.WorkPath+"/"), 0o755)
-	case s.Native != "":
-		if err := r.work.unlock(); err != nil {
-			return err
-		}
-		c := r.native
-		c.Run = func(ctx context.Context, command sandbox.Command) error {
-			command.Env, command.Stdout, command.Stderr = r.environment(s), r.log, r.log
-			return r.box.Run(ctx, command)
-		}
-		err = step.Do(ctx, c, s)
-	default:
-		if err = r.work.own(r.user.UID, r.user.GID); err == nil {
-			err = r.box.Run(ctx, r.shell(s))
-		}
+	room := watchRoom(r.Store.Dir())
+	err := r.do(ctx, s)
+	if full := room.end(); full && err == nil {
+		err = errRoom
 	}
 	if err == nil {
 		return nil
@@ -235,25 +219,38 @@ func (r *runner) run(ctx context.Context, s recipes.Step) error {
 	}
 }
 
+// do does one step.
+func (r *runner) do(ctx context.Context, s recipes.Step) error {
+	switch {
+	case s.Native == "" && s.Shell == "" && strings.HasPrefix(s.Dir, step.WorkPath+"/"):
+		return r.native.Work.MkdirAll(strings.TrimPrefix(s.Dir, step.WorkPath+"/"), 0o755)
+	case s.Native != "":
+		if err := r.work.unlock(); err != nil {
+			return err
+		}
+		c := r.native
+		c.Run = func(ctx context.Context, command sandbox.Command) error {
+			command.Env, command.Stdout, command.Stderr = r.environment(s), r.log, r.log
+			return r.box.Run(ctx, command)
+		}
+		return step.Do(ctx, c, s)
+	}
+	if err := r.work.own(r.user.UID, r.user.GID); err != nil {
+		return err
+	}
+	return r.box.Run(ctx, r.shell(s))
+}
+
 // hint is the way out of a step's failure, when one is known.
 func (r *runner) hint(s recipes.Step, err error) string {
 	if s.Native == "" && errors.Is(err, fs.ErrNotExist) {
 		return "the environment has no shell: add a package that brings one, such as busybox"
 	}
-	return r.roomHint()
-}
-
-// scarce is so little room on a disk, in bytes, that it may be why a step failed.
-const scarce = 1 << 20
-
-// roomHint is what to do when the disk is full that steps write to; else nothing.
-// Programs inside say that in words of their own, and with an exit status.
-func (r *runner) roomHint() string {
-	var disk unix.Statfs_t
-	if err := unix.Statfs(r.Store.Dir(), &disk); err != nil || disk.Bavail*uint64(disk.Bsize) >= scarce {
-		return ""
+	// Programs inside say that a disk is full in words of their own, and with an exit status.
+	if free, known := roomIn(r.Store.Dir()); errors.Is(err, errRoom) || known && free < scarce {
+		return fmt.Sprintf("no space is left in %s: tarn store gc --max-size SIZE", r.Store.Dir())
 	}
-	return fmt.Sprintf("no space is left in %s: tarn store gc --max-size SIZE", r.Store.Dir())
+	return ""
 }
 
 // prologue makes the working directory, which is the first argument and never

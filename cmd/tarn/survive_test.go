@@ -671,3 +671,40 @@ func TestTwoAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestStepThatHidesAFullDisk holds that a step is not believed when its disk was full
+// while it ran: not every program looks whether its last bytes were written, and what
+// they left would be remembered as the recipe's outcome.
+func TestStepThatHidesAFullDisk(t *testing.T) {
+	needSandbox(t)
+	if !mounting(t) {
+		return
+	}
+	w := newWorkshop(t, makeStart(t), sourceServer(t))
+	if err := unix.Mount("tmpfs", w.path("cache"), "tmpfs", 0, "size=24m,mode=0755"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(w.path("cache"), unix.MNT_DETACH) })
+	w.write("recipes/hides.yaml", `
+package:
+  name: hides
+  version: "1"
+  epoch: 0
+environment:
+  contents:
+    packages: [busybox]
+pipeline:
+  - runs: |
+      dd if=/dev/zero of=fill bs=64k 2> /dev/null || true
+      echo short > ${{targets.destdir}}/x || true
+      sleep 1
+      rm fill
+`)
+	code, out := w.run("build", "hides")
+	if code != 1 || !strings.Contains(out, "no space was left on the disk while it ran") || !strings.Contains(out, "tarn store gc --max-size") {
+		t.Fatalf("exit %d:\n%s", code, out)
+	}
+	if made, _ := filepath.Glob(w.path(".out/packages/*/hides-*.apk")); len(made) > 0 {
+		t.Errorf("a package was made all the same: %q", made)
+	}
+}
