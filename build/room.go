@@ -41,7 +41,7 @@ func watchRoom(dir string) room {
 				return
 			}
 			wait := seldom
-			if free < nearTheEnd {
+			if known && free < nearTheEnd {
 				wait = often
 			}
 			select {
@@ -62,10 +62,11 @@ func (w room) end() bool {
 	return <-w.ran || known && free < scarce
 }
 
-// roomIn is how many bytes an ordinary user may still write to a folder's disk.
+// roomIn is how many bytes an ordinary user may still write to a folder's disk. Some
+// file systems, of the network or of a program, do not tell: they have no blocks.
 func roomIn(dir string) (free uint64, known bool) {
 	var disk unix.Statfs_t
-	if err := unix.Statfs(dir, &disk); err != nil {
+	if err := unix.Statfs(dir, &disk); err != nil || disk.Blocks == 0 {
 		return 0, false
 	}
 	return disk.Bavail * uint64(disk.Bsize), true
