@@ -107,38 +107,57 @@ func packageFolder(name string) (string, error) {
 	return path.Join(OutPath, name), nil
 }
 
-func (c Context) move(ctx context.Context, s recipes.Step, take rule) error {
+// fromTo gives the folders that a split step moves between: from the package that its
+// input names, else the main one, to the package that it stands in.
+func (c Context) fromTo(s recipes.Step) (from, to string, err error) {
 	name := s.Inputs["package"]
 	if name == "" {
 		name = c.Main
 	}
-	from, err := packageFolder(name)
-	if err != nil {
-		return err
+	if from, err = packageFolder(name); err != nil {
+		return "", "", err
 	}
-	to, err := packageFolder(s.Package)
-	if err != nil {
-		return err
+	if to, err = packageFolder(s.Package); err != nil {
+		return "", "", err
 	}
 	if from == to {
-		return fmt.Errorf("a split step moves files of %s to itself", name)
+		return "", "", fmt.Errorf("a split step moves files of %s to itself", name)
 	}
-	var taken []string
-	err = fs.WalkDir(c.Work.FS(), from, func(p string, d fs.DirEntry, err error) error {
+	return from, to, nil
+}
+
+// walk visits all that lies below a folder of the work folder. One that is not there
+// holds nothing.
+func (c Context) walk(ctx context.Context, folder string, visit func(p string, d fs.DirEntry) error) error {
+	return fs.WalkDir(c.Work.FS(), folder, func(p string, d fs.DirEntry, err error) error {
 		switch {
-		case err != nil && p == from && errors.Is(err, fs.ErrNotExist):
+		case p == folder && errors.Is(err, fs.ErrNotExist):
 			return fs.SkipAll
 		case err != nil:
 			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case p == from:
+		case p == folder:
 			return nil
-		case take(strings.TrimPrefix(p, from+"/"), d):
-			taken = append(taken, strings.TrimPrefix(p, from+"/"))
-			if d.IsDir() {
-				return fs.SkipDir
-			}
+		}
+		return visit(p, d)
+	})
+}
+
+func (c Context) move(ctx context.Context, s recipes.Step, take rule) error {
+	from, to, err := c.fromTo(s)
+	if err != nil {
+		return err
+	}
+	var taken []string
+	err = c.walk(ctx, from, func(p string, d fs.DirEntry) error {
+		inside := strings.TrimPrefix(p, from+"/")
+		if !take(inside, d) {
+			return nil
+		}
+		taken = append(taken, inside)
+		if d.IsDir() {
+			return fs.SkipDir
 		}
 		return nil
 	})

@@ -55,15 +55,7 @@ func strip(ctx context.Context, c Context, s recipes.Step) error {
 // position-independent programs into files of their own below usr/lib/debug of the
 // package that the step stands in.
 func splitDebug(ctx context.Context, c Context, s recipes.Step) error {
-	name := s.Inputs["package"]
-	if name == "" {
-		name = c.Main
-	}
-	from, err := packageFolder(name)
-	if err != nil {
-		return err
-	}
-	to, err := packageFolder(s.Package)
+	from, to, err := c.fromTo(s)
 	if err != nil {
 		return err
 	}
@@ -103,15 +95,8 @@ func (c Context) programs(ctx context.Context, folder string) ([]string, error) 
 	}
 	var found []string
 	seen := map[uint64]bool{}
-	err := fs.WalkDir(c.Work.FS(), folder, func(p string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil && p == folder && errors.Is(err, fs.ErrNotExist):
-			return fs.SkipAll
-		case err != nil:
-			return err
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case !d.Type().IsRegular():
+	err := c.walk(ctx, folder, func(p string, d fs.DirEntry) error {
+		if !d.Type().IsRegular() {
 			return nil
 		}
 		info, err := d.Info()
