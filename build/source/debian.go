@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -562,7 +563,63 @@ func (m *debianMirror) Open(ctx context.Context, sha256, name string) (io.ReadCl
 		}
 		missing.failed = append(missing.failed, fmt.Errorf("suite %s: %s: %w", suite, row.path, err))
 	}
+	if body := m.unlisted(ctx, sha256, name); body != nil {
+		return body, nil
+	}
 	return nil, missing
+}
+
+// unlisted asks for a file where the pool keeps files of its name. A file stays there
+// for a while after the last index that names it is gone, and is listed before it is
+// there; that it is the right one says its digest alone. What is not there is nil.
+func (m *debianMirror) unlisted(ctx context.Context, sha256, name string) io.ReadCloser {
+	p := poolPath(name)
+	if p == "" {
+		return nil
+	}
+	seen := map[string]bool{}
+	for _, suite := range m.suites {
+		s := m.archive.Cached(ctx, suite)
+		if s == nil || seen[s.Base] {
+			continue
+		}
+		seen[s.Base] = true
+		if m.archive.keep(ctx, s.Base, p, debian.File{Path: p, Size: m.archive.Fetcher.MaxSize, SHA256: sha256}) != nil {
+			continue
+		}
+		if f, err := m.archive.Fetcher.Store.Open(store.Digest("sha256:" + sha256)); err == nil {
+			return f
+		}
+	}
+	return nil
+}
+
+var (
+	debianSource = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
+	// upstreamArchive is e.g. openssl-3.5.7.tar.gz.
+	upstreamArchive = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9+.-]*?)[-_]v?([0-9][A-Za-z0-9.+~]*)(\.tar\.(?:gz|xz|bz2|lzma))$`)
+)
+
+// poolPath is where Debian's pool keeps the file SOURCE/FILE, or the archive of
+// upstream NAME-VERSION.tar.EXT; "" for what can be neither.
+func poolPath(name string) string {
+	source, file, named := strings.Cut(name, "/")
+	if !named {
+		m := upstreamArchive.FindStringSubmatch(name)
+		if m == nil {
+			return ""
+		}
+		source = strings.ToLower(m[1])
+		file = source + "_" + m[2] + ".orig" + m[3]
+	}
+	p := path.Join("pool/main", source[:min(1, len(source))], source, file)
+	if strings.HasPrefix(source, "lib") && len(source) > 3 {
+		p = path.Join("pool/main", source[:4], source, file)
+	}
+	if !debianSource.MatchString(source) || file == "" || strings.Contains(file, "/") || !debian.ValidPath(p) {
+		return ""
+	}
+	return p
 }
 
 // notHeld says that no suite has a file, and what there is instead.

@@ -152,6 +152,44 @@ func TestDebianMirrorSeesWhatIsNew(t *testing.T) {
 	}
 }
 
+// A point release drops the sources before it from the index, and from the pool some
+// time later.
+func TestDebianMirrorFindsFilesThatNoIndexNames(t *testing.T) {
+	a := debiantest.New(t)
+	a.AddSource("trixie", "openssl", "3.5.9-1", "openssl_3.5.9.orig.tar.gz", []byte("new"))
+	gone := a.AddUnlisted("openssl", "openssl_3.5.7.orig.tar.gz", []byte("old"))
+	lib := a.AddUnlisted("libtool", "libtool_2.5.4+x.orig.tar.xz", []byte("a library's folder has four letters"))
+	f := debianFetcher(t, a, newStore(t))
+	f.Mirrors = []source.Mirror{source.DebianMirror(f, []string{"trixie"})}
+	for _, s := range []source.Source{
+		{Name: "openssl_3.5.7.orig.tar.gz", URIs: []string{"debian:openssl/openssl_3.5.7.orig.tar.gz"}, SHA256: gone},
+		{Name: "libtool_2.5.4+x.orig.tar.xz", URIs: []string{"debian:libtool/libtool_2.5.4+x.orig.tar.xz"}, SHA256: lib},
+	} {
+		if d, err := f.Fetch(context.Background(), s); err != nil || d.Hex() != s.SHA256 {
+			t.Errorf("%s: got %s, %v", s.Name, d, err)
+		}
+	}
+	g := debianFetcher(t, a, newStore(t))
+	body, err := source.DebianMirror(g, []string{"trixie"}).Open(context.Background(), gone, "openssl-3.5.7.tar.gz")
+	if err != nil {
+		t.Fatalf("by the name of upstream's archive: %v", err)
+	}
+	body.Close()
+
+	// Other bytes of that name are not what was asked for: the message is that of a
+	// file that nobody has.
+	_, err = f.Fetch(context.Background(), source.Source{Name: "openssl-3.5.7.tar.gz", URIs: []string{"debian:openssl/openssl_3.5.7.orig.tar.gz"}, SHA256: strings.Repeat("1", 64)})
+	if err == nil || !strings.Contains(err.Error(), "versions of openssl there: 3.5.9-1 (trixie)") {
+		t.Errorf("got %v", err)
+	}
+	for _, name := range []string{"openssl/../x", "../x_1.orig.tar.gz", "openssl/", "/x", "x/y/z", "a b/c"} {
+		if body, err := source.DebianMirror(g, []string{"trixie"}).Open(context.Background(), strings.Repeat("1", 64), name); err == nil {
+			body.Close()
+			t.Errorf("%q is opened", name)
+		}
+	}
+}
+
 func TestDebianMirrorBelievesOnlyWhatIsSigned(t *testing.T) {
 	for name, c := range map[string]struct {
 		damage func(t *testing.T, a *debiantest.Archive)

@@ -188,10 +188,27 @@ func (a *Archive) AddDeb(t testing.TB, in, name, version string, entries ...Entr
 func (a *Archive) AddSource(in, name, version, file string, data []byte) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	folder := path.Join("pool/main", name[:1], name)
+	folder := poolFolder(name)
 	a.files[path.Join(folder, file)] = data
 	fmt.Fprintf(&a.suite(in).sources, "Package: %s\nVersion: %s\nDirectory: %s\nChecksums-Sha256:\n %s %d %s\n %s 1 %s.dsc\n\n", name, version, folder, SHA256(data), len(data), file, strings.Repeat("0", 64), name)
 	return SHA256(data)
+}
+
+// AddUnlisted puts a file of a source into the pool that no index names, and gives
+// its digest.
+func (a *Archive) AddUnlisted(name, file string, data []byte) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.files[path.Join(poolFolder(name), file)] = data
+	return SHA256(data)
+}
+
+// poolFolder is the folder of a source in the pool.
+func poolFolder(name string) string {
+	if strings.HasPrefix(name, "lib") && len(name) > 3 {
+		return path.Join("pool/main", name[:4], name)
+	}
+	return path.Join("pool/main", name[:1], name)
 }
 
 // Publish writes the indexes of all suites and signs them.
