@@ -22,6 +22,7 @@ import (
 	"github.com/tarn-build/tarn/pkg/debian/debiantest"
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/pkg/web"
 	"github.com/tarn-build/tarn/repo"
 )
 
@@ -169,7 +170,7 @@ func (w *world) open(t *testing.T) (*Seed, *store.Store) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { st.Close() })
-	f := &source.Fetcher{Store: st, AptDir: w.etc, Client: &source.Client{Retry: source.Retry{Pause: time.Millisecond, MaxPause: time.Millisecond}}}
+	f := &source.Fetcher{Store: st, AptDir: w.etc, Client: &web.Client{Retry: web.Retry{Pause: time.Millisecond, MaxPause: time.Millisecond}}}
 	s, err := Open(Options{Store: st, Fetcher: f, Lock: w.lock})
 	if err != nil {
 		t.Fatal(err)
@@ -285,7 +286,7 @@ func TestSeedOffline(t *testing.T) {
 		}
 		return s
 	}
-	if _, err := fetch(t, open(true), st); !errors.Is(err, source.ErrOffline) {
+	if _, err := fetch(t, open(true), st); !errors.Is(err, web.ErrOffline) {
 		t.Errorf("got %v, want offline", err)
 	}
 	if _, err := fetch(t, open(false), st); err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/tarn-build/tarn/pkg/debian"
 	"github.com/tarn-build/tarn/pkg/host"
 	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/pkg/web"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -47,7 +48,7 @@ type DebianArchive struct {
 
 	once    sync.Once
 	err     error
-	client  *Client
+	client  *web.Client
 	sources []aptSource
 
 	flight singleflight.Group // a suite is asked for once, however many want it
@@ -92,7 +93,7 @@ func (a *DebianArchive) load(ctx context.Context) error {
 		proxies, _ := host.AptProxies(ctx)
 		logins := aptLogins(etc, c.Credentials)
 		if len(proxies) > 0 || logins != c.Credentials {
-			a.client = &Client{Offline: c.Offline, Retry: c.Retry, Credentials: logins, Connect: c.Connect, Stall: c.Stall, Proxy: aptProxy(proxies)}
+			a.client = &web.Client{Offline: c.Offline, Retry: c.Retry, Credentials: logins, Connect: c.Connect, Stall: c.Stall, Proxy: aptProxy(proxies)}
 		}
 	}
 	if len(a.URIs) > 0 {
@@ -147,24 +148,19 @@ func (a *DebianArchive) load(ctx context.Context) error {
 
 // aptLogins adds to the credentials what apt's own files of passwords say. Files
 // that an ordinary user may not read count for root only.
-func aptLogins(etc string, base *Credentials) *Credentials {
+func aptLogins(etc string, base *web.Credentials) *web.Credentials {
 	paths, _ := filepath.Glob(filepath.Join(etc, "auth.conf.d", "*.conf"))
-	c := new(Credentials)
+	c := new(web.Credentials)
 	for _, p := range append([]string{filepath.Join(etc, "auth.conf")}, paths...) {
 		if f, err := os.Open(p); err == nil {
-			_ = c.readNetrc(f)
+			_ = c.ReadNetrc(f)
 			f.Close()
 		}
 	}
-	if len(c.hosts) == 0 {
+	if c.Len() == 0 {
 		return base
 	}
-	if base != nil {
-		for host, l := range base.hosts {
-			c.add(host, l.user, l.password)
-		}
-	}
-	return c
+	return c.With(base)
 }
 
 func isFile(p string) bool {
@@ -324,9 +320,9 @@ func (a *DebianArchive) ask(ctx context.Context, s aptSource, suite string) (*Su
 	}
 	action := releaseAction(s, suite)
 	var last release
-	var when Conditions
+	var when web.Conditions
 	if found, err := a.Fetcher.Store.Recall(action, &last); err == nil && found {
-		when = Conditions{ETag: last.ETag, Modified: last.Modified}
+		when = web.Conditions{ETag: last.ETag, Modified: last.Modified}
 	}
 	body, err := a.get(ctx, s.URI, "dists/"+suite+"/InRelease", when)
 	if err != nil {
@@ -366,19 +362,19 @@ func (a *DebianArchive) ask(ctx context.Context, s aptSource, suite string) (*Su
 }
 
 // get asks for a path below a root of the archive.
-func (a *DebianArchive) get(ctx context.Context, root, p string, when Conditions) (*Body, error) {
+func (a *DebianArchive) get(ctx context.Context, root, p string, when web.Conditions) (*web.Body, error) {
 	if folder, found := strings.CutPrefix(root, "file:"); found {
 		if a.client.Offline {
-			return nil, ErrOffline
+			return nil, web.ErrOffline
 		}
 		f, err := os.OpenInRoot("/"+strings.TrimLeft(folder, "/"), p)
 		if err != nil {
 			return nil, err
 		}
-		return &Body{ReadCloser: f, Size: -1}, nil
+		return &web.Body{ReadCloser: f, Size: -1}, nil
 	}
 	body, err := a.client.Get(ctx, root+"/"+escapePath(p), when)
-	if s, is := errors.AsType[*StatusError](err); is && (s.Code == http.StatusNotFound || s.Code == http.StatusGone) {
+	if s, is := errors.AsType[*web.StatusError](err); is && (s.Code == http.StatusNotFound || s.Code == http.StatusGone) {
 		return nil, notThere{s.Error()}
 	}
 	return body, err
@@ -459,7 +455,7 @@ func (a *DebianArchive) index(ctx context.Context, s *Suite, name string) (store
 
 // keep puts a file of the archive into the store if it is the right one.
 func (a *DebianArchive) keep(ctx context.Context, root, p string, f debian.File) error {
-	body, err := a.get(ctx, root, p, Conditions{})
+	body, err := a.get(ctx, root, p, web.Conditions{})
 	if err != nil {
 		return err
 	}
@@ -523,9 +519,9 @@ func (m *debianMirror) Open(ctx context.Context, sha256, name string) (io.ReadCl
 			continue
 		}
 		if row, found := t.find(sha256); found {
-			if body, err := m.archive.get(ctx, s.Base, row.path, Conditions{}); err == nil {
+			if body, err := m.archive.get(ctx, s.Base, row.path, web.Conditions{}); err == nil {
 				return body, nil
-			} else if errors.Is(err, ErrOffline) || ctx.Err() != nil {
+			} else if errors.Is(err, web.ErrOffline) || ctx.Err() != nil {
 				return nil, err
 			}
 			tried[s.Base+"/"+row.path] = true
@@ -557,7 +553,7 @@ func (m *debianMirror) Open(ctx context.Context, sha256, name string) (io.ReadCl
 			missing.failed = append(missing.failed, fmt.Errorf("suite %s: %s is listed, and not there", suite, row.path))
 			continue
 		}
-		body, err := m.archive.get(ctx, s.Base, row.path, Conditions{})
+		body, err := m.archive.get(ctx, s.Base, row.path, web.Conditions{})
 		if err == nil {
 			return body, nil
 		}

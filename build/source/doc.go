@@ -5,6 +5,6 @@
 //	Script --Of--> Source, Git --Fetch, Checkout--> blobs of the store --Unpack--> work folder
 //
 // The store is asked first, then upstream's addresses in their order, then the
-// mirrors, by digest. Secrets for fetching (HTTP_AUTH, netrc) are read here and go
+// mirrors, by digest. Secrets for fetching (HTTP_AUTH, netrc) are used here and go
 // nowhere else. It knows nothing of sandboxes, plans or packages.
 package source

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/pkg/web"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -34,11 +35,11 @@ type Source struct {
 // Fetcher puts sources into the store.
 type Fetcher struct {
 	Store *store.Store
-	// Offline asks nobody: what is not in the store or in a folder is ErrOffline.
+	// Offline asks nobody: what is not in the store or in a folder is web.ErrOffline.
 	Offline bool
 	// Client gets upstream's addresses; when nil one with the credentials of the
 	// environment.
-	Client *Client
+	Client *web.Client
 	// Mirrors are asked by digest, in their order, when upstream's addresses do not
 	// give the bytes.
 	Mirrors []Mirror
@@ -53,7 +54,7 @@ type Fetcher struct {
 	GitProtocols []string
 
 	once   sync.Once
-	web    *Client
+	web    *web.Client
 	flight singleflight.Group
 	debian *DebianArchive
 }
@@ -63,14 +64,14 @@ func (f *Fetcher) init() {
 		f.web = f.Client
 		if f.web == nil {
 			// A netrc that cannot be read is told where somebody asks for a password.
-			credentials, err := LoadCredentials()
-			f.web = &Client{Credentials: credentials}
+			credentials, err := web.LoadCredentials()
+			f.web = &web.Client{Credentials: credentials}
 			if err != nil && f.Log != nil {
 				f.Log.Warn("credentials are left out", "why", err)
 			}
 		}
 		if f.Offline && !f.web.Offline {
-			f.web = &Client{Offline: true, Retry: f.web.Retry}
+			f.web = &web.Client{Offline: true, Retry: f.web.Retry}
 		}
 		f.debian = &DebianArchive{Fetcher: f}
 		if f.Log == nil {
@@ -82,7 +83,7 @@ func (f *Fetcher) init() {
 	})
 }
 
-func (f *Fetcher) client() *Client {
+func (f *Fetcher) client() *web.Client {
 	f.init()
 	return f.web
 }
@@ -227,7 +228,7 @@ func (f *Fetcher) fetch(ctx context.Context, s Source) (store.Digest, error) {
 			continue
 		}
 		upstream = append(upstream, &place{name: redact(address), open: func(ctx context.Context) (io.ReadCloser, error) {
-			body, err := f.web.get(ctx, address, Conditions{})
+			body, err := f.web.GetOnce(ctx, address, web.Conditions{})
 			if err != nil {
 				return nil, err
 			}
@@ -243,17 +244,17 @@ func (f *Fetcher) fetch(ctx context.Context, s Source) (store.Digest, error) {
 		}
 		mirrors = append(mirrors, p)
 	}
-	retry := f.web.Retry.withDefaults()
+	retry := f.web.Retry.WithDefaults()
 	for n := range retry.Attempts {
-		if d, err := f.round(ctx, s, upstream, func(p *place) bool { return n == 0 || passing(p.err) }); d != "" || err != nil {
+		if d, err := f.round(ctx, s, upstream, func(p *place) bool { return n == 0 || web.Passing(p.err) }); d != "" || err != nil {
 			return d, err
 		}
 		// Whoever does not answer now is asked again, but not before all others
 		// were asked once.
-		if !slices.ContainsFunc(upstream, func(p *place) bool { return passing(p.err) }) || n+1 == retry.Attempts {
+		if !slices.ContainsFunc(upstream, func(p *place) bool { return web.Passing(p.err) }) || n+1 == retry.Attempts {
 			break
 		}
-		if err := retry.sleep(ctx, n, upstream[len(upstream)-1].err); err != nil {
+		if err := retry.Sleep(ctx, n, upstream[len(upstream)-1].err); err != nil {
 			return "", err
 		}
 	}
@@ -261,13 +262,13 @@ func (f *Fetcher) fetch(ctx context.Context, s Source) (store.Digest, error) {
 		return d, err
 	}
 	for n := range retry.Insist {
-		if !slices.ContainsFunc(upstream, func(p *place) bool { return overloaded(p.err) }) {
+		if !slices.ContainsFunc(upstream, func(p *place) bool { return web.Overloaded(p.err) }) {
 			break
 		}
-		if err := retry.sleep(ctx, n, nil); err != nil {
+		if err := retry.Sleep(ctx, n, nil); err != nil {
 			return "", err
 		}
-		if d, err := f.round(ctx, s, upstream, func(p *place) bool { return overloaded(p.err) }); d != "" || err != nil {
+		if d, err := f.round(ctx, s, upstream, func(p *place) bool { return web.Overloaded(p.err) }); d != "" || err != nil {
 			return d, err
 		}
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/pkg/debian/debiantest"
 	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/pkg/web"
 )
 
 var content = bytes.Repeat([]byte("0123456789abcdef"), 64<<10)
@@ -43,7 +44,7 @@ func serve(t *testing.T, answer func(w http.ResponseWriter, r *http.Request, n i
 }
 
 func newFetcher(t *testing.T) *source.Fetcher {
-	return &source.Fetcher{Store: newStore(t), Client: &source.Client{Retry: quick}}
+	return &source.Fetcher{Store: newStore(t), Client: &web.Client{Retry: quick}}
 }
 
 // blobs counts what the store holds.
@@ -189,7 +190,7 @@ func TestFetchDoesNotInsistWhereItIsNoUse(t *testing.T) {
 		f := newFetcher(t)
 		f.Client.Retry.Insist = -1
 		_, err := f.Fetch(context.Background(), source.Source{Name: "x", URIs: []string{server.URL}, SHA256: debiantest.SHA256(content)})
-		if s, is := errors.AsType[*source.StatusError](err); !is || s.Code != code {
+		if s, is := errors.AsType[*web.StatusError](err); !is || s.Code != code {
 			t.Errorf("got %v, want status %d", err, code)
 		}
 		if n.Load() != want {
@@ -197,7 +198,7 @@ func TestFetchDoesNotInsistWhereItIsNoUse(t *testing.T) {
 		}
 	}
 	f := newFetcher(t)
-	f.Client.Retry = source.Retry{Pause: time.Hour, MaxPause: time.Hour} // a retry would not end
+	f.Client.Retry = web.Retry{Pause: time.Hour, MaxPause: time.Hour} // a retry would not end
 	if _, err := f.Fetch(context.Background(), source.Source{Name: "x", URIs: []string{"http://nothing.invalid/x"}, SHA256: debiantest.SHA256(content)}); err == nil || !strings.Contains(err.Error(), "nothing.invalid") {
 		t.Errorf("got %v", err)
 	}
@@ -305,7 +306,7 @@ func TestFetchOffline(t *testing.T) {
 	f := newFetcher(t)
 	f.Offline = true
 	s := source.Source{Name: "x", URIs: []string{server.URL}, SHA256: debiantest.SHA256(content)}
-	if _, err := f.Fetch(context.Background(), s); !errors.Is(err, source.ErrOffline) || n.Load() != 0 {
+	if _, err := f.Fetch(context.Background(), s); !errors.Is(err, web.ErrOffline) || n.Load() != 0 {
 		t.Errorf("got %v and %d requests", err, n.Load())
 	}
 	if _, _, err := f.Store.Put(bytes.NewReader(content)); err != nil {
@@ -359,7 +360,7 @@ func TestCredentialsGoToTheirHostOnly(t *testing.T) {
 	}
 	t.Setenv("NETRC", netrc)
 	t.Setenv("HTTP_AUTH", "basic:elsewhere.example:bob:pa:ss")
-	c, err := source.LoadCredentials()
+	c, err := web.LoadCredentials()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +391,7 @@ func TestCredentialsGoToTheirHostOnly(t *testing.T) {
 		t.Errorf("got %q, want the password for 127.0.0.1 only", seen)
 	}
 	t.Setenv("HTTP_AUTH", "nonsense")
-	if _, err := source.LoadCredentials(); err == nil || strings.Contains(err.Error(), "nonsense") {
+	if _, err := web.LoadCredentials(); err == nil || strings.Contains(err.Error(), "nonsense") {
 		t.Errorf("malformed HTTP_AUTH: got %v", err)
 	}
 }

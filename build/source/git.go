@@ -18,6 +18,7 @@ import (
 	"github.com/tarn-build/tarn/pkg/archive"
 	"github.com/tarn-build/tarn/pkg/host"
 	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/pkg/web"
 	"github.com/tarn-build/tarn/recipes"
 )
 
@@ -158,19 +159,19 @@ func (f *Fetcher) FetchGit(ctx context.Context, g Git) (store.Digest, string, er
 	}
 	if f.web.Offline {
 		if g.Commit == "" {
-			return fail(fmt.Errorf("%w, and without expected-commit the store cannot know it", ErrOffline))
+			return fail(fmt.Errorf("%w, and without expected-commit the store cannot know it", web.ErrOffline))
 		}
-		return fail(ErrOffline)
+		return fail(web.ErrOffline)
 	}
 	result, err, _ := f.flight.Do("git "+string(g.action()), func() (any, error) {
-		retry := f.web.Retry.withDefaults()
+		retry := f.web.Retry.WithDefaults()
 		for n := 0; ; n++ {
 			t, err := f.clone(ctx, g)
 			if err == nil || n+1 >= retry.Attempts || !gitPassing(err) {
 				return t, err
 			}
 			f.Log.Debug("git is tried again", "repository", redact(g.Repository), "why", err)
-			if err := retry.sleep(ctx, n, nil); err != nil {
+			if err := retry.Sleep(ctx, n, nil); err != nil {
 				return t, err
 			}
 		}

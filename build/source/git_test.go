@@ -21,6 +21,7 @@ import (
 	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/pkg/archive"
 	"github.com/tarn-build/tarn/pkg/host"
+	"github.com/tarn-build/tarn/pkg/web"
 	"github.com/tarn-build/tarn/recipes"
 )
 
@@ -240,7 +241,7 @@ func TestCheckoutIsFetchedOnce(t *testing.T) {
 	}
 	// Without a commit nothing says that the store's tree is the right one.
 	delete(in, "expected-commit")
-	if _, _, err := checkout(t, off, in); !errors.Is(err, source.ErrOffline) || !strings.Contains(err.Error(), "expected-commit") {
+	if _, _, err := checkout(t, off, in); !errors.Is(err, web.ErrOffline) || !strings.Contains(err.Error(), "expected-commit") {
 		t.Errorf("offline and without a commit: got %v", err)
 	}
 }
@@ -323,7 +324,7 @@ func TestCheckoutKeepsNoSecret(t *testing.T) {
 	t.Setenv("NETRC", netrc)
 	f := newFetcher(t)
 	var err error
-	if f.Client.Credentials, err = source.LoadCredentials(); err != nil {
+	if f.Client.Credentials, err = web.LoadCredentials(); err != nil {
 		t.Fatal(err)
 	}
 	g := source.Git{Repository: u.url, Commit: commit, Depth: 1}

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/tarn-build/tarn/pkg/web"
 )
 
 // Mirror gives files by their SHA-256. What it gives is checked by who asks.
@@ -78,8 +80,8 @@ func (m *httpMirror) Open(ctx context.Context, sha256, name string) (io.ReadClos
 	if name == ".." || name == "." {
 		name = ""
 	}
-	body, err := m.fetcher.client().Get(ctx, strings.NewReplacer("{sha256}", sha256, "{name}", name).Replace(m.template), Conditions{})
-	if s, is := errors.AsType[*StatusError](err); is && (s.Code == http.StatusNotFound || s.Code == http.StatusGone) {
+	body, err := m.fetcher.client().Get(ctx, strings.NewReplacer("{sha256}", sha256, "{name}", name).Replace(m.template), web.Conditions{})
+	if s, is := errors.AsType[*web.StatusError](err); is && (s.Code == http.StatusNotFound || s.Code == http.StatusGone) {
 		return nil, notThere{s.Error()}
 	}
 	if err != nil {

@@ -17,10 +17,11 @@ import (
 	"github.com/tarn-build/tarn/pkg/debian"
 	"github.com/tarn-build/tarn/pkg/debian/debiantest"
 	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/pkg/web"
 )
 
 // quick are the settings of tests: pauses are short, and long enough to be there.
-var quick = source.Retry{Pause: time.Millisecond, MaxPause: 5 * time.Millisecond}
+var quick = web.Retry{Pause: time.Millisecond, MaxPause: 5 * time.Millisecond}
 
 func newStore(t testing.TB) *store.Store {
 	t.Helper()
@@ -64,7 +65,7 @@ func TestHTTPMirror(t *testing.T) {
 			http.NotFound(w, r)
 		}))
 		t.Cleanup(server.Close)
-		return source.HTTPMirror(&source.Fetcher{Store: newStore(t), Client: &source.Client{Retry: quick}}, server.URL+"/by/{sha256}/{name}")
+		return source.HTTPMirror(&source.Fetcher{Store: newStore(t), Client: &web.Client{Retry: quick}}, server.URL+"/by/{sha256}/{name}")
 	})
 }
 
@@ -84,7 +85,7 @@ func debianFetcher(t *testing.T, a *debiantest.Archive, st *store.Store) *source
 	a.Publish(t)
 	server := httptest.NewServer(a)
 	t.Cleanup(server.Close)
-	return &source.Fetcher{Store: st, Client: &source.Client{Retry: quick}, AptDir: a.Etc(t, server.URL+"/debian", "bookworm")}
+	return &source.Fetcher{Store: st, Client: &web.Client{Retry: quick}, AptDir: a.Etc(t, server.URL+"/debian", "bookworm")}
 }
 
 func TestDebianMirrorFindsFilesInAnySuite(t *testing.T) {

@@ -58,8 +58,10 @@ var stages = map[string][]string{
 var only = map[string][]string{
 	// The demo asks the nginx of an image for a page, on loopback; what ends in "test"
 	// serves archives to tests, on loopback.
-	"net/http": {"build/source", "build/seed", "repo", "images", "cmd/demo", "build/source/mirrortest", "pkg/debian/debiantest"},
-	"os/exec":  {"pkg/sandbox", "pkg/host", "cmd/demo"},
+	"net/http": {"pkg/web", "build/source", "build/seed", "repo", "images", "cmd/demo", "build/source/mirrortest", "pkg/debian/debiantest"},
+	// Who gets bytes from outside: the client is shared, and whoever uses it checks them.
+	module + "pkg/web": {"build/source", "build/seed", "repo", "images"},
+	"os/exec":          {"pkg/sandbox", "pkg/host", "cmd/demo"},
 }
 
 // TestMapOfImports holds the sentences of the design on who may import whom.

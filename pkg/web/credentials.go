@@ -1,4 +1,4 @@
-package source
+package web
 
 import (
 	"bufio"
@@ -11,7 +11,10 @@ import (
 
 // Credentials are users and passwords of hosts, for fetching only. They are in no
 // message and no store. A nil *Credentials has none.
-type Credentials struct{ hosts map[string]login }
+type Credentials struct {
+	hosts map[string]login
+	any   *login // of HTTP_AUTH with the realm *
+}
 
 type login struct{ user, password string }
 
@@ -24,12 +27,43 @@ func (c *Credentials) For(host string) (user, password string, found bool) {
 	return l.user, l.password, found
 }
 
+// Any gives the user and password that are named for no host (HTTP_AUTH with the realm
+// *). See Client.AnyHost for who gets them.
+func (c *Credentials) Any() (user, password string, found bool) {
+	if c == nil || c.any == nil {
+		return "", "", false
+	}
+	return c.any.user, c.any.password, true
+}
+
+// With are those of c and, for further hosts, those of other.
+func (c *Credentials) With(other *Credentials) *Credentials {
+	all := new(Credentials)
+	for _, some := range []*Credentials{c, other} {
+		if some == nil {
+			continue
+		}
+		for host, l := range some.hosts {
+			all.add(host, l.user, l.password)
+		}
+		if all.any == nil {
+			all.any = some.any
+		}
+	}
+	return all
+}
+
+// Len is how many hosts there are credentials of.
+func (c *Credentials) Len() int {
+	if c == nil {
+		return 0
+	}
+	return len(c.hosts)
+}
+
 // String keeps secrets out of whatever prints the value.
 func (c *Credentials) String() string {
-	if c == nil {
-		return "credentials of 0 hosts"
-	}
-	return fmt.Sprintf("credentials of %d hosts", len(c.hosts))
+	return fmt.Sprintf("credentials of %d hosts", c.Len())
 }
 
 // GoString keeps secrets out of whatever prints the value.
@@ -46,8 +80,9 @@ func (c *Credentials) add(host, user, password string) {
 }
 
 // LoadCredentials reads those of the environment: HTTP_AUTH, as apk and melange
-// write it (basic:HOST:USER:PASSWORD, several separated by commas), and the file
-// that NETRC names, else ~/.netrc. What is named first counts.
+// write it (basic:HOST:USER:PASSWORD, several separated by commas; the host * is
+// whichever is asked, see Client.AnyHost), and the file that NETRC names, else
+// ~/.netrc. What is named first counts.
 func LoadCredentials() (*Credentials, error) {
 	c := new(Credentials)
 	for _, part := range strings.Split(os.Getenv("HTTP_AUTH"), ",") {
@@ -57,6 +92,12 @@ func LoadCredentials() (*Credentials, error) {
 		field := strings.SplitN(part, ":", 4)
 		if len(field) != 4 || field[0] != "basic" || field[1] == "" {
 			return nil, fmt.Errorf("environment variable HTTP_AUTH is not basic:HOST:USER:PASSWORD")
+		}
+		if field[1] == "*" {
+			if c.any == nil {
+				c.any = &login{field[2], field[3]}
+			}
+			continue
 		}
 		c.add(field[1], field[2], field[3])
 	}
@@ -76,13 +117,13 @@ func LoadCredentials() (*Credentials, error) {
 		return c, nil
 	}
 	defer f.Close()
-	return c, c.readNetrc(f)
+	return c, c.ReadNetrc(f)
 }
 
-// readNetrc reads the words of a netrc file. "machine" in apt's files may be an
+// ReadNetrc reads the words of a netrc file. "machine" in apt's files may be an
 // address with a scheme and a path; its host counts. A default is not taken: what
 // is fetched comes from many hosts.
-func (c *Credentials) readNetrc(r io.Reader) error {
+func (c *Credentials) ReadNetrc(r io.Reader) error {
 	scan := bufio.NewScanner(io.LimitReader(r, 1<<20))
 	var host, user, password string
 	flush := func() {

@@ -1,4 +1,8 @@
-package source
+// Package web gets bytes by HTTP: it tries again what may pass, goes on where a
+// connection broke, asks for bytes only where they changed, and tells passwords to the
+// hosts they are for. What the bytes are worth is the caller's affair: each checks them
+// against a digest or a signature that it has from elsewhere.
+package web
 
 import (
 	"context"
@@ -28,7 +32,8 @@ type Retry struct {
 	Pause, MaxPause time.Duration
 }
 
-func (r Retry) withDefaults() Retry {
+// WithDefaults is r with the default of whatever is 0.
+func (r Retry) WithDefaults() Retry {
 	if r.Attempts == 0 {
 		r.Attempts = 3
 	}
@@ -44,10 +49,10 @@ func (r Retry) withDefaults() Retry {
 	return r
 }
 
-// sleep waits before the nth retry, from 0: between half and all of the pause, so
+// Sleep waits before the nth retry, from 0: between half and all of the pause, so
 // that many who wait do not come back at once. A server that says how long
 // (Retry-After) is heard, up to four times the longest pause.
-func (r Retry) sleep(ctx context.Context, n int, err error) error {
+func (r Retry) Sleep(ctx context.Context, n int, err error) error {
 	pause := min(r.Pause<<min(n, 16), r.MaxPause)
 	pause = pause/2 + rand.N(pause/2+1)
 	if s, is := errors.AsType[*StatusError](err); is && s.RetryAfter > pause {
@@ -84,6 +89,12 @@ type Client struct {
 	Retry   Retry
 	// Credentials are sent to the hosts they are for; none when nil.
 	Credentials *Credentials
+	// AnyHost sends what Credentials hold for no host in particular to whichever host is
+	// asked, and to none that it redirects to. It is for clients whose addresses all come
+	// from one who may know the password.
+	AnyHost bool
+	// StayTLS refuses redirects from https to http.
+	StayTLS bool
 	// Connect and Stall are how long a connection may take to come about, and how
 	// long an answer may give no byte; 10 s and 30 s when 0.
 	Connect, Stall time.Duration
@@ -129,19 +140,46 @@ func (c *Client) init() {
 				DisableCompression: true,
 			}
 		}
-		c.client = &http.Client{Transport: withCredentials{transport, c.Credentials}}
+		c.client = &http.Client{Transport: withCredentials{transport, c.Credentials, c.AnyHost}, CheckRedirect: c.checkRedirect}
 	})
 }
 
+// checkRedirect is asked before a redirect is followed.
+func (c *Client) checkRedirect(request *http.Request, via []*http.Request) error {
+	switch {
+	case len(via) >= 10:
+		return errors.New("more than 10 redirects")
+	case request.URL.Scheme != "http" && request.URL.Scheme != "https":
+		return fmt.Errorf("redirect to the scheme %q", request.URL.Scheme)
+	case c.StayTLS && via[len(via)-1].URL.Scheme == "https" && request.URL.Scheme != "https":
+		return errors.New("redirect from https to http")
+	}
+	return nil
+}
+
 // withCredentials adds to each request, redirected ones too, what its own host is
-// to be told and no other.
+// to be told and no other. What was asked for over TLS is told over TLS alone.
 type withCredentials struct {
 	http.RoundTripper
 	credentials *Credentials
+	anyHost     bool
 }
 
 func (t withCredentials) RoundTrip(r *http.Request) (*http.Response, error) {
-	if user, password, found := t.credentials.For(r.URL.Hostname()); found && r.Header.Get("Authorization") == "" {
+	if r.Header.Get("Authorization") != "" {
+		return t.RoundTripper.RoundTrip(r)
+	}
+	first := r
+	secure := false
+	for first.Response != nil && first.Response.Request != nil { // the answer that redirected here
+		first = first.Response.Request
+		secure = secure || first.URL.Scheme == "https"
+	}
+	user, password, found := t.credentials.For(r.URL.Hostname())
+	if !found && t.anyHost && r.URL.Host == first.URL.Host {
+		user, password, found = t.credentials.Any()
+	}
+	if found && (r.URL.Scheme == "https" || !secure) {
 		r = r.Clone(r.Context())
 		r.SetBasicAuth(user, password)
 	}
@@ -164,21 +202,21 @@ type Conditions struct{ ETag, Modified string }
 // Get asks for an address, tries again what may pass, and goes on where a
 // connection broke (by Range) as long as bytes come. Bytes are not checked here.
 func (c *Client) Get(ctx context.Context, address string, when Conditions) (*Body, error) {
-	retry := c.Retry.withDefaults()
+	retry := c.Retry.WithDefaults()
 	for n := 0; ; n++ {
-		body, err := c.get(ctx, address, when)
-		if err == nil || n+1 >= retry.Attempts || !passing(err) {
+		body, err := c.GetOnce(ctx, address, when)
+		if err == nil || n+1 >= retry.Attempts || !Passing(err) {
 			return body, err
 		}
-		if err := retry.sleep(ctx, n, err); err != nil {
+		if err := retry.Sleep(ctx, n, err); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// get asks once.
-func (c *Client) get(ctx context.Context, address string, when Conditions) (*Body, error) {
-	r := &resuming{client: c, ctx: ctx, address: address, retry: c.Retry.withDefaults()}
+// GetOnce is Get without trying again when the first answer does not come.
+func (c *Client) GetOnce(ctx context.Context, address string, when Conditions) (*Body, error) {
+	r := &resuming{client: c, ctx: ctx, address: address, retry: c.Retry.WithDefaults()}
 	response, err := c.request(ctx, address, 0, "", when)
 	if err != nil {
 		return nil, err
@@ -288,10 +326,10 @@ func (e *unreachableError) Error() string { return e.text }
 
 var errStalled = errors.New("no byte came for too long")
 
-// passing reports whether an error may pass by itself.
-func passing(err error) bool {
+// Passing reports whether an error may pass by itself.
+func Passing(err error) bool {
 	if s, is := errors.AsType[*StatusError](err); is {
-		return overloaded(err) || s.Code == http.StatusRequestTimeout
+		return Overloaded(err) || s.Code == http.StatusRequestTimeout
 	}
 	if _, is := errors.AsType[*unreachableError](err); is {
 		return false
@@ -308,8 +346,8 @@ func passing(err error) bool {
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, errStalled) || strings.Contains(err.Error(), "http2: ")
 }
 
-// overloaded reports whether a server that is there said that it cannot answer now.
-func overloaded(err error) bool {
+// Overloaded reports whether a server that is there said that it cannot answer now.
+func Overloaded(err error) bool {
 	s, is := errors.AsType[*StatusError](err)
 	return is && (s.Code == http.StatusTooManyRequests || s.Code >= 500 && s.Code != http.StatusNotImplemented && s.Code != http.StatusHTTPVersionNotSupported)
 }
@@ -391,11 +429,11 @@ func (r *resuming) Read(p []byte) (int, error) {
 		if r.ctx.Err() != nil {
 			return 0, context.Cause(r.ctx)
 		}
-		for passing(err) {
+		for Passing(err) {
 			if r.failed++; r.failed >= r.retry.Attempts {
 				return 0, err
 			}
-			if err := r.retry.sleep(r.ctx, r.failed-1, err); err != nil {
+			if err := r.retry.Sleep(r.ctx, r.failed-1, err); err != nil {
 				return 0, err
 			}
 			if err = r.resume(); err == nil {
