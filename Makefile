@@ -9,7 +9,7 @@ OUT     := .out
 
 export CGO_ENABLED := 0
 
-.PHONY: help build check test race demo reproduce nightly fuzz bench golden deps fmt clean needs
+.PHONY: help build check test corpus race demo reproduce nightly fuzz bench golden deps fmt clean needs
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ check: ## gofmt, vet (amd64 and arm64), staticcheck; changes nothing
 
 test: needs ## all tests
 	$(GO) test ./...
+
+corpus: ## hold 1,702 recipes of others against what melange makes of them
+	CI=true $(GO) test -count 1 -v -run 'TestCorpus|TestExamples' ./recipes ./cmd/tarn
 
 race: needs ## all tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race ./...

@@ -26,8 +26,9 @@ const maxPipelineDepth = 32
 
 // Expand makes the script of a recipe for a target: nothing is left to decide in
 // it. All mistakes of the recipe, and of the pipeline files as it uses them, come
-// at once as [diag.Problems]. A recipe that is not made for the target's
-// architecture gives an [*ArchError].
+// at once as [diag.Problems], and beside them what could be made of it, which has at
+// least the names of its packages and is not to be built. A recipe that is not made for
+// the target's architecture gives an [*ArchError].
 //
 // The language has three passes. The first replaces the exact text ${{name}} of
 // package.*, vars.* and range.* in what the recipe says. The second, in dependencies
@@ -41,10 +42,7 @@ func Expand(r *Recipe, t Target, p *Pipelines) (*Script, error) {
 	}
 	e.problems.Sort()
 	e.problems = slices.Compact(e.problems)
-	if err := e.problems.Err(); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s, e.problems.Err()
 }
 
 type expander struct {
@@ -85,7 +83,7 @@ func (e *expander) script() *Script {
 	e.stepScope(variants)
 
 	s := &Script{
-		Name: e.main.name, Version: apk.Version(e.main.full), Arch: e.target.Arch, Recipe: r.path, recipe: r,
+		Name: e.main.name, Version: apk.Version(e.main.full), Arch: e.target.Arch, Recipe: r.path, MadeFor: e.madeFor(), recipe: r,
 		Capabilities: r.Capabilities.Add, DropCapabilities: r.Capabilities.Drop,
 		Timeout: r.Package.Timeout, Network: r.Network,
 		Namespace: cmp.Or(e.target.Namespace, "unknown"), Repository: e.target.RepositoryURL,
@@ -103,7 +101,7 @@ func (e *expander) script() *Script {
 	s.Environment.Env["SOURCE_DATE_EPOCH"] = cmp.Or(s.Environment.Env["SOURCE_DATE_EPOCH"], strconv.FormatInt(s.Time, 10))
 	needs.options(e)
 	for _, d := range e.target.AppendPackages {
-		needs.add(Need{Dependency: d, From: "--package-append"})
+		needs.add(d.String(), Need{Dependency: d, From: "--package-append"})
 	}
 
 	s.Packages = make([]Output, 0, 1+len(variants))
@@ -114,7 +112,8 @@ func (e *expander) script() *Script {
 		e.test(&s.Packages[i+1], variants[i].Test, &variants[i], s)
 	}
 	s.Environment.Packages = needs.list()
-	s.Trace, s.notes = e.trace, e.notes
+	s.Environment.declared = needs.declared()
+	s.trace, s.notes = e.trace, e.notes
 	e.files(s)
 	return s
 }
@@ -176,12 +175,21 @@ func (e *expander) variables() {
 
 // forTarget tells whether the recipe is made for the target's architecture.
 func (e *expander) forTarget() bool {
-	list := plainList(e.recipe.Package.TargetArchitecture, e.vars)
-	if len(list) == 0 || slices.Contains(list, "all") || slices.Contains(list, string(e.target.Arch)) {
+	list := e.madeFor()
+	if e.target.AnyArch || len(list) == 0 || slices.Contains(list, string(e.target.Arch)) {
 		return true
 	}
 	e.arch = &ArchError{e.main.name, string(e.target.Arch), list}
 	return false
+}
+
+// madeFor lists the architectures that the recipe names, none for all.
+func (e *expander) madeFor() []string {
+	list := plainList(e.recipe.Package.TargetArchitecture, e.vars)
+	if slices.Contains(list, "all") {
+		return nil
+	}
+	return list
 }
 
 // variants multiplies subpackages by their ranges and drops those whose condition does not hold.
@@ -350,20 +358,26 @@ func (e *expander) need(p phrase, from string, native bool, needs needSet) {
 		e.add(p.at.Problem("", "%s", err))
 		return
 	}
-	needs.add(Need{Dependency: d, From: from, Native: native})
+	needs.add(p.text, Need{Dependency: d, From: from, Native: native})
 }
 
 // needSet is packages that are needed, by how they are written.
 type needSet map[string]Need
 
-func (s needSet) add(n Need) {
-	key := n.String()
-	if before, ok := s[key]; ok {
+func (s needSet) add(text string, n Need) {
+	if before, ok := s[text]; ok {
 		before.Native = before.Native && n.Native
-		s[key] = before
+		s[text] = before
 		return
 	}
-	s[key] = n
+	s[text] = n
+}
+
+// remove takes out what is written so, or means the same.
+func (s needSet) remove(text string) {
+	text = strings.TrimSpace(text)
+	d, err := apk.ParseDependency(text)
+	maps.DeleteFunc(s, func(key string, n Need) bool { return key == text || err == nil && n.String() == d.String() })
 }
 
 // options adds and removes what the chosen build options say.
@@ -375,7 +389,7 @@ func (s needSet) options(e *expander) {
 		}
 		packages := option.Environment.Contents.Packages
 		for _, text := range plainList(packages.Remove, e.vars) {
-			delete(s, strings.TrimSpace(text))
+			s.remove(text)
 		}
 		for i, text := range packages.Add {
 			if p, ok := e.finalise(text, packages.Here.Value("add").Item(i), e.vars); ok {
@@ -385,10 +399,15 @@ func (s needSet) options(e *expander) {
 	}
 }
 
+// list is the needs, sorted, each once however it is spelt.
 func (s needSet) list() []Need {
+	byMeaning := make(needSet, len(s))
+	for _, text := range s.declared() {
+		byMeaning.add(s[text].String(), s[text])
+	}
 	list := []Need{}
-	for _, key := range slices.Sorted(maps.Keys(s)) {
-		list = append(list, s[key])
+	for _, key := range byMeaning.declared() {
+		list = append(list, byMeaning[key])
 	}
 	return list
 }
@@ -422,8 +441,7 @@ func (e *expander) output(v *variant, needs needSet) Output {
 
 // dependencies reads what a package declares to need, give and replace.
 func (e *expander) dependencies(o *Output, d *Dependencies, vars map[string]string) {
-	list := func(key string, texts []string) []apk.Dependency {
-		var all []apk.Dependency
+	list := func(key string, texts []string) (all []apk.Dependency, declared []string) {
 		at := d.Here.Value(key)
 		for i, text := range texts {
 			p, ok := e.finalise(text, at.Item(i), vars)
@@ -439,13 +457,13 @@ func (e *expander) dependencies(o *Output, d *Dependencies, vars map[string]stri
 				e.add(p.at.Problem("a package provides a name, or name=version", "%q can't be provided", p.text))
 				continue
 			}
-			all = append(all, dependency)
+			all, declared = append(all, dependency), append(declared, p.text)
 		}
-		return all
+		return all, declared
 	}
-	o.Runtime = list("runtime", d.Runtime)
-	o.Provides = list("provides", d.Provides)
-	o.Replaces = list("replaces", d.Replaces)
+	o.Runtime, o.depends = list("runtime", d.Runtime)
+	o.Provides, o.provides = list("provides", d.Provides)
+	o.Replaces, _ = list("replaces", d.Replaces)
 	priority := func(key, text string) int64 {
 		p, ok := e.finalise(text, d.Here.Value(key), vars)
 		if !ok || p.text == "" {
@@ -514,12 +532,12 @@ func (e *expander) test(o *Output, section *TestSection, v *variant, s *Script) 
 	}
 	maps.Copy(env, t.Environment.Env)
 	t.Environment.Env = env
-	needs.add(Need{Dependency: apk.Dependency{Name: o.Name}, From: "the package under test"})
+	needs.add(o.Name, Need{Dependency: apk.Dependency{Name: o.Name}, From: "the package under test"})
 	for _, d := range e.target.AppendTestPackages {
-		needs.add(Need{Dependency: d, From: "--test-package-append"})
+		needs.add(d.String(), Need{Dependency: d, From: "--test-package-append"})
 	}
 	e.pipeline(section.Pipeline, frame{scope: e.packageScope(v), vars: vars, at: at, pkg: o.Name, steps: &t.Steps, needs: needs})
-	t.Environment.Packages = needs.list()
+	t.Environment.Packages, t.Environment.declared = needs.list(), needs.declared()
 	o.Test = t
 }
 

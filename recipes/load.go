@@ -32,8 +32,12 @@ func LoadFile(file string) (*Recipe, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The recipe reads its local files later: root is closed when nothing refers to it.
-	return load(root.FS(), filepath.Base(file), file)
+	r, err := load(root.FS(), filepath.Base(file), file)
+	if r == nil || r.Files == nil {
+		_ = root.Close() // nothing was written
+	}
+	// A recipe with local files reads them later: root is closed when nothing refers to it.
+	return r, err
 }
 
 // load reads the recipe at name; mistakes call it shown.
@@ -111,7 +115,6 @@ func LoadAll(fsys fs.FS, dir string) ([]*Recipe, error) {
 		}
 		if want := r.Package.Name + ".yaml"; entry.Name() != want {
 			problems = append(problems, r.Package.Here.Value("name").Problem(fmt.Sprintf("call the file %q", want), "package %q stands in a file called %q", r.Package.Name, entry.Name()))
-			continue
 		}
 		all = append(all, r)
 	}

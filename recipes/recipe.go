@@ -2,6 +2,7 @@ package recipes
 
 import (
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/tarn-build/tarn/pkg/yamlread"
@@ -37,6 +38,9 @@ type Recipe struct {
 
 // Path is the file that the recipe was read from, as it was given to Load.
 func (r *Recipe) Path() string { return r.path }
+
+// Text is the file as it was read.
+func (r *Recipe) Text() []byte { return slices.Clone(r.source) }
 
 // Package is what a recipe says of its main package.
 type Package struct {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
 
 	"github.com/tarn-build/tarn/pkg/apk"
@@ -184,7 +185,7 @@ test:
 		t.Errorf("variables: -want +got:\n%s", diff)
 	}
 	test := s.Packages[0].Test
-	if diff := cmp.Diff([]string{"gcc", "zlib"}, needTexts(test.Environment.Packages)); diff != "" {
+	if diff := cmp.Diff([]string{"gcc", "zlib"}, s.Listing().Test); diff != "" {
 		t.Errorf("test environment: -want +got:\n%s", diff)
 	}
 	if diff := cmp.Diff(map[string]string{"A": "5"}, test.Environment.Env); diff != "" {
@@ -242,7 +243,7 @@ subpackages:
 		},
 		{Name: "zlib-dev", Commit: "c0ffee", ProviderPriority: -1, Setcap: []recipes.Setcap{{Path: "/usr/bin/d", Add: map[string]string{"cap_net_admin": "e"}}}},
 	}
-	if diff := cmp.Diff(want, s.Packages); diff != "" {
+	if diff := cmp.Diff(want, s.Packages, cmpopts.IgnoreUnexported(recipes.Output{})); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if diff := cmp.Diff([]recipes.License{{License: "Zlib", LicensePath: "LICENSE"}}, s.Licenses); diff != "" {
@@ -321,7 +322,7 @@ func TestLoadAll(t *testing.T) {
 	for _, r := range all {
 		names = append(names, r.Package.Name+" "+r.Path())
 	}
-	if diff := cmp.Diff([]string{"a recipes/core/a.yaml", "b recipes/core/b.yaml"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"a recipes/core/a.yaml", "b recipes/core/b.yaml", "d recipes/core/c.yaml"}, names); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	want := `recipes/core/c.yaml:1:17: package "d" stands in a file called "c.yaml"

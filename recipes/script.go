@@ -30,6 +30,8 @@ type Target struct {
 	Commit, RepositoryURL string
 	// AppendPackages join the environment of every build, AppendTestPackages that of every test.
 	AppendPackages, AppendTestPackages []apk.Dependency
+	// AnyArch expands recipes that are not made for Arch as well: to look at, not to build.
+	AnyArch bool
 }
 
 // Script is a recipe with nothing left to decide: variables, conditions, ranges
@@ -54,11 +56,12 @@ type Script struct {
 	// What follows decides nothing about the packages.
 
 	Recipe        string     `json:"-"` // the file that the script came from, for messages
+	MadeFor       []string   `json:"-"` // architectures, as the recipe says; all when empty
 	Source        fs.FS      `json:"-"` // where Files are, nil without any
 	Resources     *Resources `json:"-"` // hints for whoever gives machines to builds
 	TestResources *Resources `json:"-"` // the same for tests
-	Trace         []Traced   `json:"-"` // every task of the recipe, run or not
 
+	trace  []Traced // every task of the recipe, run or not
 	recipe *Recipe
 	notes  diag.Problems // of the pipeline files in use
 }
@@ -74,6 +77,8 @@ type Environment struct {
 	Accounts     *Accounts         `json:"accounts,omitempty"`     // the users, where the recipe names any
 	Repositories []string          `json:"repositories,omitempty"` // further ones that the recipe names
 	Keyring      []string          `json:"keyring,omitempty"`      // keys that the recipe names
+
+	declared []string // Packages as they are written, sorted
 }
 
 // setGiven sets Given and what stands for it.
@@ -137,6 +142,8 @@ type Output struct {
 	CPE                  string            `json:"cpe,omitempty"`
 	Steps                []Step            `json:"steps,omitempty"` // in order, groups flattened
 	Test                 *Test             `json:"-"`               // a test decides nothing about the package
+
+	depends, provides []string // Runtime and Provides as they are written
 }
 
 // Setcap gives a file capabilities.

@@ -91,7 +91,7 @@ func (a *app) buildArch(ctx context.Context, o buildOptions, arch apk.Arch, name
 			return err
 		}
 	}
-	rows, buildErr := l.build(ctx, o, wanted)
+	rows, buildErr := l.build(ctx, o, append(wanted, l.wantedBroken...))
 	if publisher != nil {
 		// What was built is published although something else failed.
 		if err := publisher.publish(context.WithoutCancel(ctx), l); err != nil {
@@ -164,6 +164,10 @@ func isStopped(ctx context.Context, err error) bool {
 
 // buildOne plans and builds one recipe whose needs are built, and tells of it.
 func (l *line) buildOne(ctx context.Context, s *recipes.Script) error {
+	if err := l.broken[s.Name]; err != nil {
+		l.progress.finish(s.Name, s.Name+": not built: its recipe has mistakes")
+		return err
+	}
 	p, err := l.plan(ctx, s)
 	var result *build.Result
 	if err == nil {

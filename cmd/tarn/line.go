@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -81,6 +82,9 @@ type line struct {
 	builder  *build.Builder
 	arch     apk.Arch
 	progress *progress
+	// broken are the recipes with mistakes, by name: they stand in the graph and can't be built.
+	broken       map[string]error
+	wantedBroken []string // those of them that were asked for
 	// findingsLater leaves what packages do against the rules out of what a build tells
 	// while it runs: it is the result that the verb prints.
 	findingsLater bool
@@ -241,85 +245,148 @@ func parseDate(text string) (time.Time, error) {
 	return date.UTC(), nil
 }
 
-// scripts expands all recipes of the workspace and those named by file, and gives
-// the names of the recipes that are wanted: all that were named, else all there are.
-// The mistakes of all recipes come in one error.
-func (l *line) scripts(f *lineFlags, names []string) (scripts []*recipes.Script, wanted []string, err error) {
-	target, err := f.target(l.ws, l.arch)
-	if err != nil {
-		return nil, nil, err
-	}
+// pipelines finds the files that "uses" names: in the folders of the flags, in those of
+// the workspace, among the built-in ones.
+func (f *lineFlags) pipelines(ws *workspace) (*recipes.Pipelines, error) {
 	var dirs []recipes.Dir
 	for _, path := range f.pipelineDirs {
 		dir, err := recipes.OpenDir(path)
 		if err != nil {
-			return nil, nil, usagef("--pipeline-dir: %v", err)
+			return nil, usagef("--pipeline-dir: %v", err)
 		}
 		dirs = append(dirs, dir)
 	}
-	for _, path := range l.ws.Pipelines {
-		dir, err := recipes.OpenDir(l.ws.path(path))
+	for _, path := range ws.Pipelines {
+		dir, err := recipes.OpenDir(ws.path(path))
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		dirs = append(dirs, dir)
 	}
-	pipelines := recipes.NewPipelines(dirs...)
+	return recipes.NewPipelines(dirs...), nil
+}
+
+// scripts expands all recipes of the workspace and those named by file, and gives
+// the names of the recipes that are wanted: all that were named, else all there are.
+// Recipes with mistakes are told of, and are in l.broken: one of them stops only what
+// needs it. Where nothing is left to do the mistakes are the error.
+func (l *line) scripts(f *lineFlags, names []string) (scripts []*recipes.Script, wanted []string, err error) {
+	x := expansion{sourceDir: f.sourceDir}
+	if x.target, err = f.target(l.ws, l.arch); err != nil {
+		return nil, nil, err
+	}
+	if x.pipelines, err = f.pipelines(l.ws); err != nil {
+		return nil, nil, err
+	}
 	for _, name := range names {
 		if _, err := os.Stat(name); isFile(name) && errors.Is(err, fs.ErrNotExist) {
 			return nil, nil, usagef("there is no recipe %q", name)
 		}
 	}
 	loaded, problems := l.loadRecipes(names)
+	unread := map[string]diag.Problems{} // by file
+	for _, p := range problems {
+		unread[p.File] = append(unread[p.File], p)
+	}
 	byName := map[string]*recipes.Script{}
-	var otherArch []string
+	otherArch := map[string]bool{}
+	var broken []expanded
 	for _, r := range loaded {
-		if f.sourceDir != "" {
-			r.Files = os.DirFS(f.sourceDir)
+		e := x.recipe(r, unread[r.Path()].Err())
+		delete(unread, r.Path())
+		some, listed := diag.Of(e.err)
+		switch {
+		case e.err == nil:
+			scripts = append(scripts, e.script)
+			byName[e.script.Name] = e.script
+		case listed:
+			problems = append(problems, some...)
+			broken = append(broken, e)
+		case errors.Is(e.err, recipes.ErrOtherArch):
+			otherArch[r.Package.Name] = true
+		default:
+			return nil, nil, e.err
 		}
-		s, err := recipes.Expand(r, target, pipelines)
-		if errors.Is(err, recipes.ErrOtherArch) {
-			otherArch = append(otherArch, r.Package.Name)
-			continue
-		}
-		if some, listed := diag.Of(err); listed {
-			problems = addNew(problems, some)
-			continue
-		} else if err != nil {
-			return nil, nil, err
-		}
-		scripts = append(scripts, s)
-		byName[s.Name] = s
 	}
-	if err := problems.Err(); err != nil {
-		return nil, nil, err
-	}
+	problems.Sort()
+	problems = slices.Compact(problems)
+	scripts = append(scripts, l.standIns(broken, unread, byName)...)
+
 	for _, name := range names {
 		if isFile(name) {
-			name = strings.TrimSuffix(filepath.Base(name), ".yaml")
+			name = recipeOf(name)
 		}
 		switch s := findRecipe(byName, name); {
 		case s != nil:
 			wanted = append(wanted, s.Name)
-		case slices.Contains(otherArch, name):
+		case otherArch[name]:
 			return nil, nil, usagef("recipe %q is not for %s", name, l.arch)
 		default:
-			return nil, nil, usagef("unknown recipe %q%s", name, hintNear(name, byName))
+			return nil, nil, unknownRecipe(name, slices.Collect(maps.Keys(byName)))
 		}
 	}
 	if len(names) == 0 {
 		for _, s := range scripts {
 			wanted = append(wanted, s.Name)
 		}
-		if len(loaded) == 0 {
+		if len(scripts) == 0 && len(loaded) == 0 {
 			fmt.Fprintf(l.err, "there are no recipes in %s\n", strings.Join(l.ws.Recipes, ", "))
 		}
 	}
+	wanted = slices.DeleteFunc(wanted, func(name string) bool {
+		if l.broken[name] == nil {
+			return false
+		}
+		l.wantedBroken = append(l.wantedBroken, name)
+		return true
+	})
+	if len(wanted) == 0 {
+		return nil, nil, problems.Err()
+	}
+	l.tell(problems)
 	return scripts, wanted, nil
 }
 
-// isFile tells whether an argument names a recipe by its file.
-func isFile(name string) bool { return strings.HasSuffix(name, ".yaml") }
+// standIns are scripts that stand in the graph for recipes with mistakes, so that what
+// needs one of them is skipped and not made with something else of the same name.
+func (l *line) standIns(broken []expanded, unread map[string]diag.Problems, byName map[string]*recipes.Script) (all []*recipes.Script) {
+	l.broken = map[string]error{}
+	add := func(s *recipes.Script, err error) {
+		if byName[s.Name] == nil {
+			byName[s.Name], l.broken[s.Name] = s, err
+			all = append(all, s)
+		}
+	}
+	for _, e := range broken {
+		s := &recipes.Script{Name: e.script.Name, Recipe: e.script.Recipe, Arch: l.arch}
+		for _, o := range e.script.Packages {
+			s.Packages = append(s.Packages, recipes.Output{Name: o.Name, Provides: o.Provides})
+		}
+		add(s, e.err)
+	}
+	for _, file := range slices.Sorted(maps.Keys(unread)) {
+		if isFile(file) {
+			name := recipeOf(file)
+			add(&recipes.Script{Name: name, Recipe: file, Arch: l.arch, Packages: []recipes.Output{{Name: name}}}, unread[file])
+		}
+	}
+	return all
+}
+
+// tell prints mistakes of recipes, each once, and makes them the result of the run. What
+// they are no mistakes of goes on.
+func (a *app) tell(problems diag.Problems) {
+	var news diag.Problems
+	for _, p := range problems {
+		if !slices.Contains(a.mistakes, p) {
+			news = append(news, p)
+		}
+	}
+	if len(news) > 0 {
+		a.mistakes = append(a.mistakes, news...)
+		fmt.Fprintln(a.err, plain(news.Error()))
+	}
+}
 
 // loadRecipes loads the workspace's recipes and those named by file.
 func (l *line) loadRecipes(names []string) ([]*recipes.Recipe, diag.Problems) {
@@ -396,17 +463,6 @@ func findRecipe(byName map[string]*recipes.Script, name string) *recipes.Script 
 		}
 	}
 	return nil
-}
-
-func hintNear(name string, byName map[string]*recipes.Script) string {
-	var names []string
-	for n := range byName {
-		names = append(names, n)
-	}
-	if hint := diag.DidYouMean(name, names); hint != "" {
-		return "\n  hint: " + hint
-	}
-	return ""
 }
 
 // openBuilder opens the sandbox; a machine that has none says what it lacks.

@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tarn-build/tarn/build/plan"
 	"github.com/tarn-build/tarn/pkg/apk"
-	"github.com/tarn-build/tarn/recipes"
+	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/repo"
 )
 
@@ -48,56 +51,76 @@ func (a *app) runPlan(ctx context.Context, o planOptions, names []string) error 
 }
 
 func (a *app) planArch(ctx context.Context, o planOptions, arch apk.Arch, names []string) error {
+	switch o.show {
+	case "recipe", "script":
+		return a.showScripts(o, arch, names)
+	case "order", "lock", "id", "explain":
+	default:
+		return usagef("--show %q is not recipe, script, lock, id, explain or order", o.show)
+	}
 	l, wanted, err := a.openLine(ctx, &o.lineFlags, arch, names)
 	if err != nil {
 		return err
 	}
-	switch o.show {
-	case "order":
+	if o.show == "order" {
 		for _, name := range l.graph.Only(wanted...).Order() {
 			fmt.Fprintln(a.out, name)
 		}
 		return nil
-	case "recipe", "script":
-		for _, name := range wanted {
-			if err := l.showScript(name, o.show); err != nil {
-				return err
-			}
-		}
-		return nil
-	case "lock", "id", "explain":
-	default:
-		return usagef("--show %q is not recipe, script, lock, id, explain or order", o.show)
 	}
-	var needs []string
-	for _, name := range wanted {
-		needs = append(needs, l.graph.Closure(name)...)
-	}
-	if len(needs) > 0 {
-		if _, err := l.build(ctx, buildOptions{}, needs); err != nil {
-			return err
-		}
-	}
+	failed, err := l.buildNeeds(ctx, wanted)
+	errs := []error{err}
 	var rows []planRow
 	for _, name := range wanted {
-		p, err := l.plan(ctx, l.graph.Script(name))
-		if err != nil {
-			return err
+		if slices.ContainsFunc(l.graph.Closure(name), func(need string) bool { return failed[need] }) {
+			continue // told as it failed
 		}
-		var outcome json.RawMessage
-		known, err := l.store.Recall(p.ID(), &outcome)
+		row, p, err := l.planOne(ctx, name)
 		if err != nil {
-			return err
+			errs = append(errs, err)
+			continue
 		}
-		rows = append(rows, planRow{name, string(p.ID()), known, p.Environment})
+		rows = append(rows, row)
 		if !a.json {
 			a.showPlan(o.show, name, p)
 		}
 	}
 	if a.json {
-		return a.printJSON(rows)
+		errs = append(errs, a.printJSON(rows))
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// buildNeeds builds what the wanted recipes need, and says which of it failed.
+func (l *line) buildNeeds(ctx context.Context, wanted []string) (failed map[string]bool, err error) {
+	var needs []string
+	for _, name := range wanted {
+		needs = append(needs, l.graph.Closure(name)...)
+	}
+	if len(needs) == 0 {
+		return nil, nil
+	}
+	failed = map[string]bool{}
+	rows, err := l.build(ctx, buildOptions{}, needs)
+	for _, row := range rows {
+		failed[row.Recipe] = row.err != nil
+	}
+	if rows == nil && err != nil {
+		for _, name := range needs {
+			failed[name] = true
+		}
+	}
+	return failed, err
+}
+
+func (l *line) planOne(ctx context.Context, name string) (planRow, *plan.Plan, error) {
+	p, err := l.plan(ctx, l.graph.Script(name))
+	if err != nil {
+		return planRow{}, nil, err
+	}
+	var outcome json.RawMessage
+	known, err := l.store.Recall(p.ID(), &outcome)
+	return planRow{name, string(p.ID()), known, p.Environment}, p, err
 }
 
 func (a *app) showPlan(show, name string, p *plan.Plan) {
@@ -113,15 +136,52 @@ func (a *app) showPlan(show, name string, p *plan.Plan) {
 	}
 }
 
-func (l *line) showScript(name, show string) error {
-	s := l.graph.Script(name)
-	if show == "recipe" {
-		text, err := recipes.Source(s)
+// showScripts prints recipes, or what they become, and nothing else is looked at: no
+// package, no other recipe, no store. So a recipe is shown whatever the others are like,
+// and with mistakes in one the others are shown all the same.
+func (a *app) showScripts(o planOptions, arch apk.Arch, names []string) error {
+	ws, err := a.workspace()
+	if err != nil {
+		return err
+	}
+	x := expansion{sourceDir: o.sourceDir}
+	if x.target, err = o.target(ws, arch); err != nil {
+		return err
+	}
+	x.target.AnyArch = true
+	if x.pipelines, err = o.pipelines(ws); err != nil {
+		return err
+	}
+	files, err := x.find(ws, names)
+	if err != nil {
+		return err
+	}
+	lines := json.NewEncoder(a.out)
+	lines.SetEscapeHTML(false)
+	var problems diag.Problems
+	for r := range x.each(files) {
+		if r.err != nil {
+			some, listed := diag.Of(r.err)
+			if !listed {
+				return r.err
+			}
+			problems = append(problems, some...)
+			continue
+		}
+		if others := r.script.MadeFor; len(others) > 0 && !slices.Contains(others, string(arch)) {
+			fmt.Fprintf(a.err, "%s: note: made for %s only, shown for %s\n", r.recipe.Path(), strings.Join(others, ", "), arch)
+		}
+		switch {
+		case o.show == "recipe":
+			_, err = a.out.Write(r.recipe.Text())
+		case a.json:
+			err = lines.Encode(r.script.Listing())
+		default:
+			err = a.printJSON(r.script)
+		}
 		if err != nil {
 			return err
 		}
-		_, err = l.out.Write(text)
-		return err
 	}
-	return l.printJSON(s)
+	return problems.Err()
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -28,7 +29,8 @@ type app struct {
 	cacheDir     string
 	traceFile    string
 
-	stores []*store.Store // what was opened, to be closed at the end
+	stores   []*store.Store // what was opened, to be closed at the end
+	mistakes diag.Problems  // of recipes, told as they were read; see tell
 }
 
 // run is the whole command: it gives the exit code.
@@ -40,6 +42,9 @@ func run(ctx context.Context, s streams, args []string) int {
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	err := root.ExecuteContext(ctx)
+	if len(a.mistakes) > 0 {
+		err = errors.Join(err, &shownError{a.mistakes})
+	}
 	for _, st := range a.stores {
 		if closeErr := st.Close(); err == nil {
 			err = closeErr
