@@ -7,8 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
+	"unicode/utf8"
 
 	"github.com/tarn-build/tarn/images"
+	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/yamlread"
 	"github.com/tarn-build/tarn/recipes"
 )
 
@@ -22,11 +26,8 @@ func keysOf(t reflect.Type) map[string]reflect.Type {
 		return nil
 	}
 	keys := map[string]reflect.Type{}
-	for field := range t.Fields() {
-		name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
-		if name != "" && name != "-" {
-			keys[name] = field.Type
-		}
+	for _, key := range yamlread.Keys(t) {
+		keys[key.Name] = key.Type
 	}
 	return keys
 }
@@ -80,11 +81,6 @@ func hasPath(t reflect.Type, path string) bool {
 	return true
 }
 
-var (
-	entryLine = regexp.MustCompile("(?m)^ *- (`[^:]*`): .")
-	quoted    = regexp.MustCompile("`([^`]*)`")
-)
-
 // TestHelpTellsEveryField holds the texts against the structs that the files are read
 // into: each key is told, and none that does not exist.
 func TestHelpTellsEveryField(t *testing.T) {
@@ -98,13 +94,13 @@ func TestHelpTellsEveryField(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.topic, func(t *testing.T) {
-			text, err := helpFiles.ReadFile("help/" + test.topic + ".md")
-			if err != nil {
-				t.Fatal(err)
-			}
 			told := map[string]bool{}
-			for _, entry := range entryLine.FindAllStringSubmatch(string(text), -1) {
-				for _, one := range quoted.FindAllStringSubmatch(entry[1], -1) {
+			for line := range strings.Lines(helpText(test.topic)) {
+				entry := entryLine.FindStringSubmatch(strings.TrimRight(line, "\n"))
+				if entry == nil || strings.HasPrefix(entry[1], "`${{") {
+					continue
+				}
+				for _, one := range backquoted.FindAllStringSubmatch(entry[1], -1) {
 					if told[one[1]] {
 						t.Errorf("%s is told twice", one[1])
 					}
@@ -127,6 +123,63 @@ func TestHelpTellsEveryField(t *testing.T) {
 	}
 }
 
+// TestHelpTellsEveryVariable holds the list of variables against the language, in a
+// subpackage with a range, where all of them are known.
+func TestHelpTellsEveryVariable(t *testing.T) {
+	told := map[string]bool{}
+	for line := range strings.Lines(helpText("recipe")) {
+		entry := entryLine.FindStringSubmatch(strings.TrimRight(line, "\n"))
+		if entry == nil || !strings.HasPrefix(entry[1], "`${{") {
+			continue
+		}
+		for _, one := range backquoted.FindAllStringSubmatch(entry[1], -1) {
+			told[strings.TrimSuffix(strings.TrimPrefix(one[1], "${{"), "}}")] = true
+		}
+	}
+	variables := []string{
+		"package.name", "package.version", "package.epoch", "package.full-version", "package.description", "package.srcdir",
+		"targets.outdir", "targets.destdir", "targets.contextdir", "targets.subpkgdir", "targets.package.NAME", "subpkg.name", "context.name",
+		"build.arch", "build.goarch", "host.triplet.gnu", "host.triplet.rust",
+		"cross.triplet.gnu.glibc", "cross.triplet.gnu.musl", "cross.triplet.rust.glibc", "cross.triplet.rust.musl",
+		"vars.NAME", "options.NAME.enabled", "inputs.NAME", "range.key", "range.value",
+	}
+	var steps strings.Builder
+	for _, name := range variables {
+		if !told[name] {
+			t.Errorf("%s is not told", name)
+		}
+		delete(told, name)
+		if !strings.HasPrefix(name, "inputs.") {
+			steps.WriteString("      - runs: echo ${{" + name + "}}\n")
+		}
+	}
+	for name := range told {
+		t.Errorf("%s is told and does not exist", name)
+	}
+	const head = "package: {name: NAME, version: 1, description: x}\nvars: {NAME: a}\noptions: {NAME: {}}\ndata: [{name: t, items: {k: v}}]\nsubpackages:\n  - name: NAME-${{range.key}}\n    range: t\n    pipeline:\n"
+	r, err := recipes.Load(fstest.MapFS{"NAME.yaml": &fstest.MapFile{Data: []byte(head + steps.String())}}, "NAME.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := recipes.Expand(r, recipes.Target{Arch: apk.ArchX86_64}, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHelpFitsTheTerminal looks for lines that a terminal would break.
+func TestHelpFitsTheTerminal(t *testing.T) {
+	for _, topic := range helpTopics() {
+		for line := range strings.Lines(topic.Long) {
+			if utf8.RuneCountInString(strings.TrimRight(line, "\n")) > helpWidth && strings.Contains(strings.TrimSpace(line), " ") {
+				t.Errorf("%s: %q is wider than %d columns", topic.Name(), line, helpWidth)
+			}
+			if strings.Contains(line, "`") {
+				t.Errorf("%s: %q has marks of Markdown", topic.Name(), line)
+			}
+		}
+	}
+}
+
 // TestHelpTellsEveryPipeline asks for the topic as a user does.
 func TestHelpTellsEveryPipeline(t *testing.T) {
 	var out strings.Builder
@@ -134,15 +187,18 @@ func TestHelpTellsEveryPipeline(t *testing.T) {
 	if code != exitDone {
 		t.Fatalf("got exit code %d, want %d", code, exitDone)
 	}
-	_, list, _ := strings.Cut(out.String(), "## Built-in pipelines\n")
+	_, list, _ := strings.Cut(out.String(), "BUILT-IN PIPELINES\n")
 	for _, name := range recipes.BuiltinPipelines() {
-		_, section, found := strings.Cut(list, "\n### "+name+"\n")
+		_, section, found := strings.Cut(list, "\n"+name+"\n")
 		if !found {
 			t.Errorf("pipeline %s is not listed", name)
 			continue
 		}
-		section, _, _ = strings.Cut(section, "\n### ")
-		if strings.TrimSpace(strings.Split(section, "\n  ")[0]) == "" {
+		section = strings.TrimPrefix(section, "\n")
+		if next := regexp.MustCompile(`(?m)^[a-zR]+(-[a-z]+)*(/[a-z0-9-]+)*$`).FindStringIndex(section); next != nil {
+			section = section[:next[0]]
+		}
+		if strings.TrimSpace(strings.Split(section, "\n")[0]) == "" {
 			t.Errorf("pipeline %s has no description", name)
 		}
 		task, err := (*recipes.Pipelines)(nil).Pipeline(name)

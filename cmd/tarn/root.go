@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/lmittmann/tint"
@@ -15,6 +16,7 @@ import (
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/recipes"
 )
 
 // app is what every verb has: the streams, the global flags, and what they open.
@@ -84,7 +86,7 @@ It reads melange's recipes and apko's image files and writes Alpine's packages.`
 	f.StringVar(&a.cacheDir, "cache-dir", "", "the store's folder (default: $XDG_CACHE_HOME/tarn)")
 	f.StringVar(&a.traceFile, "trace", "", "write a timeline of what was done to this file")
 	root.AddCommand(
-		a.buildCommand(), a.testCommand(), a.lintCommand(), a.planCommand(), a.fetchCommand(),
+		a.buildCommand(), a.testCommand(), a.lintCommand(), a.planCommand(), a.fetchCommand(), a.schemaCommand(),
 		a.keygenCommand(), a.indexCommand(), a.verifyCommand(), a.solveCommand(),
 		a.imageCommand(), a.seedCommand(), a.storeCommand(), a.doctorCommand(), a.versionCommand(),
 		exitCodesTopic(),
@@ -122,14 +124,42 @@ func countArgs(cmd *cobra.Command) {
 // language.
 func helpCommand(topics []*cobra.Command) *cobra.Command {
 	list := "help tells about a command, or about a topic:\n\n"
+	names := []string{"exit-codes"}
 	for _, topic := range topics {
 		list += fmt.Sprintf("  %-12s%s\n", topic.Name(), topic.Short)
+		names = append(names, topic.Name())
 	}
 	return &cobra.Command{
 		Use:   "help [COMMAND | TOPIC]",
-		Short: "tell about a command, or a topic: recipe, image, workspace, exit-codes",
+		Short: "tell about a command, or a topic: recipe, pipelines, image, workspace, exit-codes",
 		Long:  list + fmt.Sprintf("  %-12s%s", "exit-codes", exitCodesTopic().Short),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 1 && args[0] == "pipelines" {
+				return recipes.BuiltinPipelines(), cobra.ShellCompDirectiveNoFileComp
+			}
+			about, _, err := cmd.Root().Find(args)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var all []string
+			if len(args) == 0 {
+				all = slices.Clone(names)
+			}
+			for _, c := range about.Commands() {
+				if c.IsAvailableCommand() && !slices.Contains(all, c.Name()) {
+					all = append(all, c.Name())
+				}
+			}
+			return all, cobra.ShellCompDirectiveNoFileComp
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 2 && args[0] == "pipelines" {
+				if !slices.Contains(recipes.BuiltinPipelines(), args[1]) {
+					return usagef("there is no built-in pipeline %q%s", args[1], hintOf(diag.DidYouMean(args[1], recipes.BuiltinPipelines()), "tarn help pipelines"))
+				}
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), renderHelp(pipelineHelp(args[1]), helpWidth))
+				return err
+			}
 			for _, topic := range topics {
 				if len(args) == 1 && args[0] == topic.Name() {
 					_, err := fmt.Fprintln(cmd.OutOrStdout(), topic.Long)
@@ -143,6 +173,16 @@ func helpCommand(topics []*cobra.Command) *cobra.Command {
 			return about.Help()
 		},
 	}
+}
+
+// hintOf is the line of a hint: the first that says something.
+func hintOf(hints ...string) string {
+	for _, hint := range hints {
+		if hint != "" {
+			return "\n  hint: " + hint
+		}
+	}
+	return ""
 }
 
 // logger writes to standard error at the level that the flags name.
