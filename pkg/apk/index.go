@@ -27,6 +27,9 @@ type Index struct {
 	Description string
 	Entries     []*Entry
 	Signatures  []Signature
+	// Time is when the index was made, in whole seconds, as the signature covers it: the
+	// time of its text in the archive. Zero is not said.
+	Time time.Time
 
 	signed digests // of all that stands behind the signatures
 }
@@ -61,7 +64,7 @@ func ReadIndex(r io.Reader, l Limits) (*Index, error) {
 	err = readSmallTar(section, func(name string, content []byte) (err error) {
 		switch name {
 		case indexName:
-			found = true
+			found, x.Time = true, indexTime(section)
 			x.Entries, err = parseIndex(string(content))
 		case descriptionName:
 			x.Description = strings.TrimSuffix(string(content), "\n")
@@ -370,7 +373,7 @@ func WriteIndex(w io.Writer, x *Index, keys ...Signer) error {
 	if description != "" {
 		description += "\n"
 	}
-	section, err := smallSection([]section{{indexName, 0o644, text}, {descriptionName, 0o644, []byte(description)}}, time.Time{}, true)
+	section, err := smallSection([]section{{indexName, 0o644, text}, {descriptionName, 0o644, []byte(description)}}, x.Time, true)
 	if err != nil {
 		return fmt.Errorf("write index: %w", err)
 	}

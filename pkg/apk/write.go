@@ -495,17 +495,9 @@ func SignPackage(w io.Writer, r io.ReaderAt, size int64, key Signer, modTime tim
 }
 
 func signatureSection(keys []Signer, digest [32]byte, modTime time.Time) ([]byte, error) {
-	var files []section
-	for _, key := range keys {
-		name := key.KeyName()
-		if !strings.HasSuffix(name, ".rsa.pub") || strings.ContainsAny(name, "/\n\x00") {
-			return nil, fmt.Errorf("key %q: expected a name that ends in .rsa.pub", name)
-		}
-		value, err := key.Sign(digest[:])
-		if err != nil {
-			return nil, fmt.Errorf("key %s: %w", name, err)
-		}
-		files = append(files, section{signaturePrefix + "RSA256." + name, 0o644, value})
+	files, err := signatureFiles(keys, digest)
+	if err != nil {
+		return nil, err
 	}
 	return smallSection(files, modTime, false)
 }

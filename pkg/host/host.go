@@ -5,10 +5,12 @@
 //	apt-config   tells the proxies that apt goes by   AptProxies
 //	newuidmap    maps subordinate user ids            NewUIDMap
 //	newgidmap    maps subordinate group ids           NewGIDMap
+//	a signer     signs with a key that tarn has not   Sign
 //
 // A program gets an argument vector and never a shell, an environment that is
 // listed here and not that of the caller, no standard input, and a limit on what
-// it may print. It ends with the context, and its children with it.
+// it may print. It ends with the context, and its children with it. A signer, which
+// the user names, has the caller's environment and a digest to read.
 package host
 
 import (
@@ -45,7 +47,7 @@ type ExitError struct {
 }
 
 func (e *ExitError) Error() string {
-	text := e.Program + " " + strings.Join(e.Args, " ") + ": " + e.Reason
+	text := strings.Join(append([]string{e.Program}, e.Args...), " ") + ": " + e.Reason
 	if e.Stderr != "" {
 		text += ": " + strings.ReplaceAll(e.Stderr, "\n", "\n  ")
 	}
@@ -86,6 +88,12 @@ func run(ctx context.Context, program, dir string, env, args, shown []string) ([
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = dir
 	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}, env...)
+	return output(ctx, cmd, program, shown)
+}
+
+// output runs a command and gives what it printed. shown are the arguments that an
+// error tells.
+func output(ctx context.Context, cmd *exec.Cmd, program string, shown []string) ([]byte, error) {
 	var stdout head
 	var stderr tail
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -93,10 +101,10 @@ func run(ctx context.Context, program, dir string, env, args, shown []string) ([
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
-	err = cmd.Run()
+	err := cmd.Run()
 	switch {
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("%s %s: %w", program, strings.Join(shown, " "), context.Cause(ctx))
+		return nil, fmt.Errorf("%s: %w", strings.Join(append([]string{program}, shown...), " "), context.Cause(ctx))
 	case errors.Is(err, errTooMuch) || stdout.over:
 		return nil, &ExitError{Program: program, Args: shown, Reason: fmt.Sprintf("it printed more than %d bytes", maxStdout)}
 	case err != nil:

@@ -1,6 +1,6 @@
 // Package sign keeps RSA keys: it makes, reads and writes them, makes signatures with
-// private ones and collects public ones that are trusted. It knows key files and the
-// interfaces of package apk, and nothing of what is signed.
+// private ones, or lets a program make them, and collects public ones that are trusted.
+// It knows key files and the interfaces of package apk, and nothing of what is signed.
 package sign
 
 import (
@@ -62,60 +62,6 @@ func Generate(name string, bits int) (*Key, error) {
 	return &Key{name, private}, nil
 }
 
-// Load reads a private key from a PEM file in the form of PKCS#1 or PKCS#8. The key
-// is called as its file is; the file's name ends in .rsa.
-func Load(path string) (*Key, error) {
-	name := filepath.Base(path)
-	if err := checkName(name, privateSuffix); err != nil {
-		return nil, err
-	}
-	data, err := readFile(path)
-	if err != nil {
-		return nil, err
-	}
-	private, err := parsePrivate(data)
-	if err != nil {
-		return nil, fmt.Errorf("key %s: %v", path, err)
-	}
-	return &Key{name, private}, nil
-}
-
-func parsePrivate(data []byte) (*rsa.PrivateKey, error) {
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return nil, errors.New("expected a private key in PEM, found none")
-	}
-	var parsed any
-	var err error
-	switch block.Type {
-	case "RSA PRIVATE KEY":
-		if block.Headers["DEK-Info"] != "" {
-			return nil, errors.New("it is encrypted\n  hint: openssl rsa -in KEY -out KEY.plain")
-		}
-		parsed, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-	case "PRIVATE KEY":
-		parsed, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-	case "ENCRYPTED PRIVATE KEY":
-		return nil, errors.New("it is encrypted\n  hint: openssl rsa -in KEY -out KEY.plain")
-	case "PUBLIC KEY":
-		return nil, errors.New("it is a public key, expected a private one")
-	default:
-		return nil, fmt.Errorf("it is a %q, expected an RSA private key", block.Type)
-	}
-	if err != nil {
-		// The parser's words may quote the key.
-		return nil, fmt.Errorf("malformed %s", strings.ToLower(block.Type))
-	}
-	private, ok := parsed.(*rsa.PrivateKey)
-	if !ok {
-		return nil, errors.New("it is no RSA key, and packages are signed with RSA only")
-	}
-	if err := checkBits(private.N.BitLen()); err != nil {
-		return nil, err
-	}
-	return private, nil
-}
-
 // KeyName is the file name of the public key, e.g. tarn.rsa.pub.
 func (k *Key) KeyName() string { return k.name + ".pub" }
 
@@ -140,10 +86,13 @@ type existsError struct{ path string }
 func (e *existsError) Error() string        { return fmt.Sprintf("write key: %s is there already", e.path) }
 func (e *existsError) Is(target error) bool { return target == fs.ErrExist }
 
-// WriteFiles writes NAME.rsa with mode 0600 (PKCS#1) and NAME.rsa.pub with mode 0644
-// into a folder. Neither is overwritten, for that would orphan what the old key signed:
+// WriteFiles is WriteFilesAs with the form that every tool reads: PKCS#1 in the clear.
+func (k *Key) WriteFiles(dir string) error { return k.WriteFilesAs(dir, Form{}) }
+
+// WriteFilesAs writes NAME.rsa with mode 0600 and NAME.rsa.pub with mode 0644 into a
+// folder. Neither is overwritten, for that would orphan what the old key signed:
 // one that is there is fs.ErrExist. Of several processes that write at once one wins.
-func (k *Key) WriteFiles(dir string) error {
+func (k *Key) WriteFilesAs(dir string, f Form) error {
 	private := filepath.Join(dir, k.name)
 	for _, path := range []string{private, filepath.Join(dir, k.KeyName())} {
 		if _, err := os.Lstat(path); err == nil {
@@ -152,7 +101,10 @@ func (k *Key) WriteFiles(dir string) error {
 			return err
 		}
 	}
-	secret := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(k.private)})
+	secret, err := k.marshal(f)
+	if err != nil {
+		return err
+	}
 	// The private half first: the public one can be made of it again.
 	if err := create(private, secret, 0o600); err != nil {
 		return err

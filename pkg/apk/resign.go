@@ -1,0 +1,116 @@
+package apk
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// AddSignatures writes the package that r has with a signature of each key. Signatures
+// by other keys stay, those by the same keys are replaced, and all else stays byte for
+// byte: the package keeps its checksum. It signs only what holds: the data must be the
+// one that the control section names. modTime is that of the signatures' files.
+func AddSignatures(w io.Writer, r io.ReaderAt, size int64, modTime time.Time, keys ...Signer) error {
+	p, err := ReadPackage(r, size, Limits{})
+	if err != nil {
+		return fmt.Errorf("sign: %w", err)
+	}
+	if err := p.VerifyData(); err != nil {
+		return fmt.Errorf("sign: %w", err)
+	}
+	signatures, err := mergeSignatures(p.Signatures, keys, p.control.sha256, modTime)
+	if err != nil {
+		return fmt.Errorf("sign %s: %w", p.Info.FullName(), err)
+	}
+	if _, err := w.Write(signatures); err != nil {
+		return err
+	}
+	_, err = io.Copy(w, io.NewSectionReader(r, p.SignatureSize, size-p.SignatureSize))
+	return err
+}
+
+// AddIndexSignatures writes an APKINDEX.tar.gz with a signature of each key. Signatures
+// by other keys stay, those by the same keys are replaced, and so does the rest of the
+// index, byte for byte. It signs only what can be read.
+func AddIndexSignatures(w io.Writer, data []byte, keys ...Signer) error {
+	x, err := ReadIndex(bytes.NewReader(data), Limits{})
+	if err != nil {
+		return fmt.Errorf("sign index: %w", err)
+	}
+	_, rest, err := splitIndex(data, Limits{}.orDefault())
+	if err != nil {
+		return fmt.Errorf("sign index: %w", err)
+	}
+	d, err := digest(bytes.NewReader(rest))
+	if err != nil {
+		return err
+	}
+	signatures, err := mergeSignatures(x.Signatures, keys, d.sha256, time.Time{})
+	if err != nil {
+		return fmt.Errorf("sign index: %w", err)
+	}
+	if _, err := w.Write(signatures); err != nil {
+		return err
+	}
+	_, err = w.Write(rest)
+	return err
+}
+
+// WithoutSignatures is an APKINDEX.tar.gz without the signatures that it bears.
+func WithoutSignatures(data []byte) ([]byte, error) {
+	_, rest, err := splitIndex(data, Limits{}.orDefault())
+	return rest, err
+}
+
+// mergeSignatures makes a section of signatures: those of keys, then those of old that
+// are by other keys.
+func mergeSignatures(old []Signature, keys []Signer, digest [32]byte, modTime time.Time) ([]byte, error) {
+	files, err := signatureFiles(keys, digest)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range old {
+		name := signaturePrefix + s.Algorithm + "." + s.KeyName
+		replaced := slices.ContainsFunc(keys, func(k Signer) bool { return k.KeyName() == s.KeyName })
+		there := slices.ContainsFunc(files, func(f section) bool { return f.name == name })
+		if !replaced && !there {
+			files = append(files, section{name, 0o644, s.Value})
+		}
+	}
+	return smallSection(files, modTime, false)
+}
+
+// signatureFiles makes the file of a signature of each key.
+func signatureFiles(keys []Signer, digest [32]byte) ([]section, error) {
+	var files []section
+	for _, key := range keys {
+		name := key.KeyName()
+		if !strings.HasSuffix(name, ".rsa.pub") || strings.ContainsAny(name, "/\n\x00") {
+			return nil, fmt.Errorf("key %q: expected a name that ends in .rsa.pub", name)
+		}
+		value, err := key.Sign(digest[:])
+		if err != nil {
+			return nil, fmt.Errorf("key %s: %w", name, err)
+		}
+		files = append(files, section{signaturePrefix + "RSA256." + name, 0o644, value})
+	}
+	return files, nil
+}
+
+// indexTime is when an index says that it was made: the time of its text in the archive,
+// as apk-tools writes it. It is zero where nothing is said, as in melange's.
+func indexTime(section []byte) time.Time {
+	for t := tar.NewReader(bytes.NewReader(section)); ; {
+		h, err := t.Next()
+		if err != nil {
+			return time.Time{}
+		}
+		if h.Name == indexName && h.ModTime.Unix() > 0 {
+			return time.Unix(h.ModTime.Unix(), 0).UTC()
+		}
+	}
+}
