@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha1"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
@@ -32,9 +33,11 @@ func (t FileType) String() string {
 
 // File is one entry of a package's data.
 type File struct {
-	Path     string // below the root, clean, without a leading slash
-	Type     FileType
-	Mode     fs.FileMode // permissions, setuid, setgid and sticky; 0 for a hard link
+	Path string // below the root, clean, without a leading slash
+	Type FileType
+	Mode fs.FileMode // permissions, setuid, setgid and sticky; 0 for a hard link
+	// UID and GID are the owner's numbers. Version 3 tells names alone: there they are 0
+	// for root and 65534 for everybody else.
 	UID, GID int
 	User     string // by name, where the package tells it
 	Group    string
@@ -43,6 +46,7 @@ type File struct {
 	Xattrs   map[string]string // raw values by full name, e.g. security.capability
 	ModTime  time.Time         // in whole seconds
 	SHA1     Checksum          // of a file's content or a symbolic link's target
+	SHA256   SHA256            // of a file's content, where the package tells it as version 3 does
 }
 
 const modeBits = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
@@ -54,7 +58,9 @@ const (
 )
 
 // Files gives every entry of the data in the order of the archive, a file with its
-// content. It calls VerifyData first unless that was done. An error of visit ends it.
+// content. Of a package of version 2 it calls VerifyData first unless that was done; in
+// version 3 each content is known by its own digest, at its end. An error of visit ends
+// it.
 //
 // What is refused: paths that are absolute or not clean, or stand there twice; what
 // is below something else than a folder; hard links to what is no earlier file of the
@@ -65,12 +71,16 @@ const (
 // Entries that begin with a dot at the root are skipped, as apk does. The SHA1 of a
 // file for which the package names none is known when its content was read to the end.
 func (p *Package) Files(visit func(f *File, content io.Reader) error) error {
-	if !p.verified {
+	if !p.verified && p.v3 == nil {
 		if err := p.VerifyData(); err != nil {
 			return err
 		}
 	}
-	if err := p.files(visit); err != nil {
+	files := p.files
+	if p.v3 != nil {
+		files = p.files3
+	}
+	if err := files(visit); err != nil {
 		return fmt.Errorf("data of %s: %w", p.Info.FullName(), err)
 	}
 	return nil
@@ -128,7 +138,10 @@ func (p *Package) files(visit func(f *File, content io.Reader) error) error {
 
 // visitContent gives a file with its content and compares that with its checksum.
 func visitContent(f *File, r io.Reader, visit func(f *File, content io.Reader) error) error {
-	content := &contentReader{r: r, h: sha1.New(), f: f, want: f.SHA1}
+	content := &contentReader{r: r, h: sha1.New(), f: f, want: f.SHA1, want256: f.SHA256}
+	if f.SHA256 != (SHA256{}) {
+		content.h256 = sha256.New()
+	}
 	if err := visit(f, content); err != nil {
 		return err
 	}
@@ -139,11 +152,12 @@ func visitContent(f *File, r io.Reader, visit func(f *File, content io.Reader) e
 // contentReader gives a file's content. Its last bytes come with an error if the
 // content is not what the checksum says.
 type contentReader struct {
-	r    io.Reader
-	h    hash.Hash
-	f    *File
-	want Checksum
-	err  error
+	r       io.Reader
+	h, h256 hash.Hash // h256 where the package tells that digest
+	f       *File
+	want    Checksum
+	want256 SHA256
+	err     error
 }
 
 func (c *contentReader) Read(p []byte) (int, error) {
@@ -152,7 +166,15 @@ func (c *contentReader) Read(p []byte) (int, error) {
 	}
 	n, err := c.r.Read(p)
 	c.h.Write(p[:n])
+	if c.h256 != nil {
+		c.h256.Write(p[:n])
+	}
 	if err == io.EOF {
+		if c.h256 != nil && c.want256 != SHA256(c.h256.Sum(nil)) {
+			err = &TrustError{"/" + c.f.Path, fmt.Sprintf("expected sha256 %s, found %x", c.want256, c.h256.Sum(nil))}
+			c.err = err
+			return n, err
+		}
 		var got Checksum
 		c.h.Sum(got[:0])
 		if c.want != (Checksum{}) && c.want != got {

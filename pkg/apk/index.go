@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/tarn-build/tarn/pkg/adb"
 )
 
 // The files of an index's archive.
@@ -24,17 +27,23 @@ const (
 
 // Index is the list of a repository's packages for one architecture.
 type Index struct {
+	Format      Format          // of its file; zero is V2
+	Compression adb.Compression // of its file in version 3
 	Description string
-	Entries     []*Entry
-	Signatures  []Signature
+	// Names is how the files of packages are called, with ${name}, ${version}, ${arch}
+	// and ${hash} in it; "" means ${name}-${version}.apk, and version 2 knows no other.
+	Names      string
+	Entries    []*Entry
+	Signatures []Signature
 	// Time is when the index was made, in whole seconds, as the signature covers it: the
-	// time of its text in the archive. Zero is not said.
+	// time of its text in the archive. Zero is not said, and version 3 cannot say it.
 	Time time.Time
 
 	signed digests // of all that stands behind the signatures
+	v3     *index3
 }
 
-// ReadIndex reads an APKINDEX.tar.gz, signed or not. Nothing is trusted yet: see
+// ReadIndex reads an APKINDEX.tar.gz or a Packages.adb, signed or not. Nothing is trusted yet: see
 // VerifyIndex. Fields that are not known are skipped; what is malformed is an error
 // that names the record.
 func ReadIndex(r io.Reader, l Limits) (*Index, error) {
@@ -46,11 +55,14 @@ func ReadIndex(r io.Reader, l Limits) (*Index, error) {
 	if int64(len(data)) > l.Index {
 		return nil, fmt.Errorf("longer than %d bytes", l.Index)
 	}
+	if isV3(data) {
+		return readIndex3(data, l)
+	}
 	signatures, rest, err := splitIndex(data, l)
 	if err != nil {
 		return nil, err
 	}
-	x := &Index{Signatures: signatures}
+	x := &Index{Format: V2, Signatures: signatures}
 	if len(signatures) > 0 {
 		if x.signed, err = digest(bytes.NewReader(rest)); err != nil {
 			return nil, err
@@ -91,12 +103,20 @@ func ReadIndexText(r io.Reader, l Limits) (*Index, error) {
 		return nil, fmt.Errorf("longer than %d bytes", l.Index)
 	}
 	entries, err := parseIndex(string(data))
-	return &Index{Entries: entries}, err
+	return &Index{Format: V2, Entries: entries}, err
 }
 
-// VerifyIndex checks that a trusted key signed an APKINDEX.tar.gz, before any of the
-// index is parsed, and gives the name of that key. What does not hold is a *TrustError.
+// VerifyIndex checks that a trusted key signed an APKINDEX.tar.gz or a Packages.adb,
+// before any of the index is parsed, and gives the name of that key. What does not hold
+// is a *TrustError.
 func VerifyIndex(data []byte, keys KeySet) (keyName string, err error) {
+	if isV3(data) {
+		parts, err := splitIndex3(data, Limits{}.orDefault())
+		if err != nil {
+			return "", &TrustError{"signature of the index", err.Error()}
+		}
+		return parts.signed.verify("signature of the index", parts.signatures, keys)
+	}
 	signatures, rest, err := splitIndex(data, Limits{}.orDefault())
 	if err != nil {
 		return "", &TrustError{"signature of the index", err.Error()}
@@ -111,6 +131,9 @@ func VerifyIndex(data []byte, keys KeySet) (keyName string, err error) {
 // VerifySignature checks that a trusted key signed the bytes that the index was read
 // from, and gives the name of that key. What does not hold is a *TrustError.
 func (x *Index) VerifySignature(keys KeySet) (keyName string, err error) {
+	if x.v3 != nil {
+		return x.v3.signed.verify("signature of the index", x.v3.signatures, keys)
+	}
 	return verify("signature of the index", x.Signatures, x.signed, keys)
 }
 
@@ -349,14 +372,17 @@ func parseIndexChecksum(s string) (c Checksum, err error) {
 	return ParseChecksum(s)
 }
 
-// WriteIndex writes an APKINDEX.tar.gz with a signature of each key. Entries are
-// sorted by name and version; equal content gives equal bytes.
+// WriteIndex writes an APKINDEX.tar.gz, or a Packages.adb if that is the index's format,
+// with a signature of each key. Entries are sorted by name and version; equal content
+// gives equal bytes. Version 2 lists packages of version 2 only, version 3 both.
 func WriteIndex(w io.Writer, x *Index, keys ...Signer) error {
 	entries := slices.Clone(x.Entries)
 	slices.SortFunc(entries, func(a, b *Entry) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), a.Version.Compare(b.Version), cmp.Compare(a.Version, b.Version))
 	})
-	var text []byte
+	if strings.ContainsRune(x.Description, 0) {
+		return errors.New("write index: a zero byte in the description")
+	}
 	for i, e := range entries {
 		if i > 0 && e.Name == entries[i-1].Name && e.Version == entries[i-1].Version {
 			return fmt.Errorf("write index: %s stands in it twice", e.FullName())
@@ -364,10 +390,19 @@ func WriteIndex(w io.Writer, x *Index, keys ...Signer) error {
 		if err := e.checkText(); err != nil {
 			return fmt.Errorf("write index: %s: %v", e.FullName(), err)
 		}
-		text = append(appendEntry(text, e), '\n')
 	}
-	if strings.ContainsRune(x.Description, 0) {
-		return errors.New("write index: a zero byte in the description")
+	if x.Format.OrV2() == V3 {
+		if err := writeIndex3(w, x, entries, keys); err != nil {
+			return fmt.Errorf("write index: %w", err)
+		}
+		return nil
+	}
+	var text []byte
+	for _, e := range entries {
+		if e.SHA256 != (SHA256{}) {
+			return fmt.Errorf("write index: %s is a package of version 3, which an index of version 2 cannot list", e.FullName())
+		}
+		text = append(appendEntry(text, e), '\n')
 	}
 	description := x.Description
 	if description != "" {
@@ -437,7 +472,55 @@ func (e *Entry) checkText() error {
 	return e.Info.checkText()
 }
 
+// Identity names a package by all that an index says of its bytes.
+func (e *Entry) Identity() string {
+	if e.SHA256 != (SHA256{}) {
+		return "sha256:" + e.SHA256.String()
+	}
+	return e.Checksum.String()
+}
+
+// PackageFile is the path of an entry's package file, from the folder of the index. It
+// leads nowhere else.
+func (x *Index) PackageFile(e *Entry) (string, error) {
+	if x.Names == "" {
+		return e.FileName(), nil
+	}
+	hash := hex.EncodeToString(e.Checksum[:])
+	if e.SHA256 != (SHA256{}) {
+		hash = e.SHA256.String()
+	}
+	values := map[string]string{"name": e.Name, "version": string(e.Version), "arch": string(e.Arch), "hash": hash}
+	var name strings.Builder
+	for rest := x.Names; rest != ""; {
+		before, behind, found := strings.Cut(rest, "${")
+		name.WriteString(before)
+		if !found {
+			break
+		}
+		key, after, closed := strings.Cut(behind, "}")
+		key, length, cut := strings.Cut(key, ":")
+		value, known := values[key]
+		if !closed || !known {
+			return "", fmt.Errorf("the index calls its packages %q, which is malformed", shorten(x.Names))
+		}
+		if cut {
+			n, err := strconv.Atoi(length)
+			if err != nil || n < 0 {
+				return "", fmt.Errorf("the index calls its packages %q, which is malformed", shorten(x.Names))
+			}
+			value = value[:min(n, len(value))]
+		}
+		name.WriteString(value)
+		rest = after
+	}
+	if err := checkPath(name.String(), 4085); err != nil {
+		return "", fmt.Errorf("the index calls the package %s %q: %v", e.FullName(), shorten(name.String()), err)
+	}
+	return name.String(), nil
+}
+
 // EntryOf is a package as an index lists it; fileSize is that of the package file.
 func EntryOf(p *Package, fileSize int64) *Entry {
-	return &Entry{Info: p.Info, Checksum: p.Checksum, FileSize: fileSize}
+	return &Entry{Info: p.Info, Checksum: p.Checksum, SHA256: p.SHA256, FileSize: fileSize}
 }

@@ -298,7 +298,7 @@ func (i *Info) checkText() error {
 		}
 	}
 	for _, t := range i.Triggers {
-		if !strings.HasPrefix(t, "/") || !isPlain(t) {
+		if !isTrigger(t) {
 			return fmt.Errorf("trigger %q is no absolute path without spaces", t)
 		}
 	}

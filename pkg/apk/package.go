@@ -25,6 +25,7 @@ type Limits struct {
 	Path       int   // bytes of a path or of a link's target: 4085, as apk-tools
 	Header     int   // bytes of an entry's extended header: 256 KiB
 	Index      int64 // bytes of an index, expanded: 1 GiB
+	Metadata   int64 // bytes of the ADB block of a package of version 3: 64 MiB
 }
 
 func (l Limits) orDefault() Limits {
@@ -42,6 +43,7 @@ func (l Limits) orDefault() Limits {
 	or(&l.Control, 10<<20)
 	or(&l.Data, 16<<30)
 	or(&l.Index, 1<<30)
+	or(&l.Metadata, 64<<20)
 	orInt(&l.Entries, 1_000_000)
 	orInt(&l.Path, 4085)
 	orInt(&l.Header, 256<<10)
@@ -55,29 +57,39 @@ const maxSignatureSections = 16
 // control section, in their order there.
 var ScriptNames = []string{".post-deinstall", ".post-install", ".post-upgrade", ".pre-deinstall", ".pre-install", ".pre-upgrade", ".trigger"}
 
-// Package is a package file of format version 2: up to three gzip members, which are
-// its signatures, its control section and its data.
+// Package is a package file. Of version 2 it is up to three gzip members, which are its
+// signatures, its control section and its data; of version 3 an ADB block, which tells
+// all but the content of files, signatures of that block, and the contents.
 type Package struct {
+	Format     Format
 	Info       Info
 	Scripts    map[string][]byte // by name, see ScriptNames
 	Control    map[string][]byte // the other files of the control section, e.g. .melange.yaml
 	Signatures []Signature
-	Checksum   Checksum // of the compressed control section: the package's identity
+	Checksum   Checksum // the package's identity: see Checksum
+	SHA256     SHA256   // the whole identity of a package of version 3
 
-	// Bytes of the compressed sections.
+	// Bytes of the compressed sections. A file of version 3 is all data here, as it is
+	// compressed as one.
 	SignatureSize, ControlSize, DataSize int64
 
 	file     io.ReaderAt
 	limits   Limits
 	control  digests
+	v3       *package3
 	verified bool // the data is what the control section says
 }
 
 // ReadPackage reads the signatures and the control section of a package file of size
-// bytes. The data is only looked at by VerifyData and Files, which read from r.
-// Nothing is trusted yet: see VerifySignature, or compare Checksum with an index's.
+// bytes, or the ADB block of one of version 3. The data is only looked at by VerifyData
+// and Files, which read from r. Nothing is trusted yet: see VerifySignature, or Matches
+// for what an index says.
 func ReadPackage(r io.ReaderAt, size int64, l Limits) (*Package, error) {
-	p := &Package{Scripts: map[string][]byte{}, Control: map[string][]byte{}, file: r, limits: l.orDefault()}
+	var begin [4]byte
+	if n, _ := r.ReadAt(begin[:min(size, 4)], 0); isV3(begin[:n]) {
+		return readPackage3(r, size, l.orDefault())
+	}
+	p := &Package{Format: V2, Scripts: map[string][]byte{}, Control: map[string][]byte{}, file: r, limits: l.orDefault()}
 	for sections := 0; ; sections++ {
 		at := p.SignatureSize
 		if sections > maxSignatureSections {
@@ -118,10 +130,8 @@ func notPackage(r io.ReaderAt, size int64, err error) error {
 	switch {
 	case size == 0:
 		return errors.New("the file is empty")
-	case bytes.HasPrefix(magic[:n], []byte("ADB")):
-		return errors.New("the file has version 3 of the package format; only version 2 is read")
 	case !bytes.HasPrefix(magic[:n], []byte{0x1f, 0x8b}):
-		return errors.New("the file is no package: it does not begin with a gzip member")
+		return errors.New("the file is no package: it begins neither with a gzip member nor with ADB")
 	}
 	return fmt.Errorf("first section: %v", err)
 }
@@ -354,6 +364,9 @@ func isScript(name string) bool {
 // the data by its hash, and gives the name of that key. What does not hold is a
 // *TrustError.
 func (p *Package) VerifySignature(keys KeySet) (keyName string, err error) {
+	if p.v3 != nil {
+		return p.v3.signed.verify("signature of "+p.Info.FullName(), p.v3.signatures, keys)
+	}
 	return verify("signature of "+p.Info.FullName(), p.Signatures, p.control, keys)
 }
 
@@ -362,10 +375,46 @@ func (p *Package) data() *io.SectionReader {
 	return io.NewSectionReader(p.file, p.SignatureSize+p.ControlSize, p.DataSize)
 }
 
-// VerifyData checks that the compressed data section is the one that the control
-// section names by its SHA-256. What does not hold is a *TrustError.
+// Matches checks that a package is the one that an index lists: its checksum, its name,
+// its version and its architecture. What does not hold is a *TrustError.
+func (p *Package) Matches(e *Entry) error {
+	trust := func(what string, want, got any) error {
+		return &TrustError{e.FileName(), fmt.Sprintf("%s does not match the index: expected %s, found %s", what, want, got)}
+	}
+	switch {
+	case e.Checksum == (Checksum{}):
+		return &TrustError{e.FileName(), "the index tells no checksum of it"}
+	case p.Checksum != e.Checksum:
+		return trust("checksum", e.Checksum, p.Checksum)
+	case e.SHA256 != (SHA256{}) && p.SHA256 != e.SHA256:
+		return trust("checksum", e.SHA256, p.SHA256)
+	case p.Info.Name != e.Name || p.Info.Version != e.Version:
+		return &TrustError{e.FileName(), fmt.Sprintf("the package calls itself %s", p.Info.FullName())}
+	case e.Arch != "" && p.Info.Arch != "" && p.Info.Arch != e.Arch:
+		return trust("architecture", e.Arch, p.Info.Arch)
+	}
+	return nil
+}
+
+// VerifyData checks that the data is what the package says: in version 2 that the
+// compressed section has the SHA-256 that the control section names, in version 3 that
+// every file has the digest that the ADB block names. What does not hold is a *TrustError.
 func (p *Package) VerifyData() error {
 	what := "data of " + p.Info.FullName()
+	if p.v3 != nil {
+		err := p.files3(func(_ *File, content io.Reader) error {
+			_, err := io.Copy(io.Discard, content)
+			return err
+		})
+		if err != nil {
+			if _, is := errors.AsType[*TrustError](err); is {
+				return err
+			}
+			return &TrustError{what, err.Error()}
+		}
+		p.verified = true
+		return nil
+	}
 	want, err := hex.DecodeString(p.Info.DataHash)
 	if err != nil || len(want) != sha256.Size {
 		return &TrustError{what, fmt.Sprintf("the package names no SHA-256 of it, but %q", shorten(p.Info.DataHash))}

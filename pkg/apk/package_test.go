@@ -601,9 +601,9 @@ func TestHostileControl(t *testing.T) {
 		want string
 	}{
 		"empty":                     {nil, "the file is empty"},
-		"text":                      {[]byte("hello"), "does not begin with a gzip member"},
-		"one byte":                  {[]byte{0x1f}, "does not begin with a gzip member"},
-		"version 3":                 {[]byte("ADBd...."), "version 3"},
+		"text":                      {[]byte("hello"), "it begins neither with a gzip member nor with ADB"},
+		"one byte":                  {[]byte{0x1f}, "it begins neither with a gzip member nor with ADB"},
+		"version 3, no deflate":     {[]byte("ADBd...."), "corrupt input"},
 		"cut off in the header":     {good[:8], "unexpected end"},
 		"cut off in the control":    {good[:100], "unexpected end"},
 		"only a signature":          {signature, "control section: unexpected end"},

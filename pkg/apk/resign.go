@@ -13,7 +13,7 @@ import (
 // AddSignatures writes the package that r has with a signature of each key. Signatures
 // by other keys stay, those by the same keys are replaced, and all else stays byte for
 // byte: the package keeps its checksum. It signs only what holds: the data must be the
-// one that the control section names. modTime is that of the signatures' files.
+// one that the control section (of version 3, the ADB block) names. modTime is that of the signatures' files.
 func AddSignatures(w io.Writer, r io.ReaderAt, size int64, modTime time.Time, keys ...Signer) error {
 	p, err := ReadPackage(r, size, Limits{})
 	if err != nil {
@@ -21,6 +21,12 @@ func AddSignatures(w io.Writer, r io.ReaderAt, size int64, modTime time.Time, ke
 	}
 	if err := p.VerifyData(); err != nil {
 		return fmt.Errorf("sign: %w", err)
+	}
+	if p.v3 != nil {
+		if err := signPackage3(w, p, keys, p.v3.signatures); err != nil {
+			return fmt.Errorf("sign %s: %w", p.Info.FullName(), err)
+		}
+		return nil
 	}
 	signatures, err := mergeSignatures(p.Signatures, keys, p.control.sha256, modTime)
 	if err != nil {
@@ -33,13 +39,19 @@ func AddSignatures(w io.Writer, r io.ReaderAt, size int64, modTime time.Time, ke
 	return err
 }
 
-// AddIndexSignatures writes an APKINDEX.tar.gz with a signature of each key. Signatures
-// by other keys stay, those by the same keys are replaced, and so does the rest of the
-// index, byte for byte. It signs only what can be read.
+// AddIndexSignatures writes an APKINDEX.tar.gz or a Packages.adb with a signature of each
+// key. Signatures by other keys stay, those by the same keys are replaced, and so does
+// the rest of the index, byte for byte. It signs only what can be read.
 func AddIndexSignatures(w io.Writer, data []byte, keys ...Signer) error {
 	x, err := ReadIndex(bytes.NewReader(data), Limits{})
 	if err != nil {
 		return fmt.Errorf("sign index: %w", err)
+	}
+	if x.v3 != nil {
+		if err := x.v3.write(w, keys, x.v3.signatures); err != nil {
+			return fmt.Errorf("sign index: %w", err)
+		}
+		return nil
 	}
 	_, rest, err := splitIndex(data, Limits{}.orDefault())
 	if err != nil {
@@ -60,8 +72,18 @@ func AddIndexSignatures(w io.Writer, data []byte, keys ...Signer) error {
 	return err
 }
 
-// WithoutSignatures is an APKINDEX.tar.gz without the signatures that it bears.
+// WithoutSignatures is an APKINDEX.tar.gz or a Packages.adb without the signatures that
+// it bears.
 func WithoutSignatures(data []byte) ([]byte, error) {
+	if isV3(data) {
+		parts, err := splitIndex3(data, Limits{}.orDefault())
+		if err != nil {
+			return nil, err
+		}
+		var b bytes.Buffer
+		err = parts.write(&b, nil, nil)
+		return b.Bytes(), err
+	}
 	_, rest, err := splitIndex(data, Limits{}.orDefault())
 	return rest, err
 }

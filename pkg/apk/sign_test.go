@@ -18,6 +18,7 @@ import (
 
 	"archive/tar"
 
+	"github.com/tarn-build/tarn/pkg/adb"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/apk/apktest"
 	"github.com/tarn-build/tarn/pkg/sign"
@@ -53,7 +54,10 @@ var testKeys = keySet(func() apk.KeySet { return ring(newKeys()[0]) })
 type keySet func() apk.KeySet
 
 func (k keySet) PublicKey(name string) *rsa.PublicKey { return k().PublicKey(name) }
-func (k keySet) AcceptsSHA1() bool                    { return k().AcceptsSHA1() }
+func (k keySet) PublicKeyByID(id adb.KeyID) (string, crypto.PublicKey) {
+	return k().PublicKeyByID(id)
+}
+func (k keySet) AcceptsSHA1() bool { return k().AcceptsSHA1() }
 
 func signedBy(t testing.TB, data []byte, key apk.Signer) []byte {
 	t.Helper()

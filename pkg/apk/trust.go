@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/tarn-build/tarn/pkg/adb"
 )
 
 // TrustError says that bytes are not what a signature or a checksum says of them.
@@ -25,10 +27,23 @@ type Signer interface {
 	Sign(digest []byte) ([]byte, error)
 }
 
+// Signer3 makes signatures of packages and indexes of version 3 too.
+type Signer3 interface {
+	Signer
+	// PublicKey is the public half, RSA or ECDSA, whose ID the signature names.
+	PublicKey() crypto.PublicKey
+	// SignSHA512 gives the signature of a SHA-512 digest: RSASSA-PKCS1-v1_5, or that of
+	// ECDSA in ASN.1.
+	SignSHA512(digest []byte) ([]byte, error)
+}
+
 // KeySet is the public keys that are trusted.
 type KeySet interface {
 	// PublicKey is the key with that file name (x.rsa.pub), or nil.
 	PublicKey(name string) *rsa.PublicKey
+	// PublicKeyByID is the key, RSA or ECDSA, that a signature of version 3 names, with
+	// the name of its file; nil if there is none.
+	PublicKeyByID(id adb.KeyID) (name string, key crypto.PublicKey)
 	// AcceptsSHA1 says whether signatures over SHA-1 are good enough, as Alpine's
 	// indexes have had them.
 	AcceptsSHA1() bool
@@ -36,8 +51,10 @@ type KeySet interface {
 
 // Signature is one signature of a package or an index.
 type Signature struct {
-	Algorithm string // RSA256 (with SHA-256), RSA (with SHA-1), RSA512, DSA: as in the name of its file
-	KeyName   string // the file name of the public key
+	// Algorithm is RSA256 (with SHA-256), RSA (with SHA-1), RSA512 or DSA, as in the name
+	// of the signature's file, or ADB for the signatures of version 3.
+	Algorithm string
+	KeyName   string // the file name of the public key; in version 3, which tells an ID alone, that ID in hexadecimal
 	Value     []byte
 }
 

@@ -95,9 +95,10 @@ func (d *Dependency) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// Checksum names a version 2 package: the SHA-1 of its compressed control
-// section, written "Q1" and base64 in indexes. It is the identity that the format
-// gives a package; where tarn may choose, it uses SHA-256.
+// Checksum names a package: of version 2 the SHA-1 of its compressed control section,
+// written "Q1" and base64 in indexes; of version 3 the beginning of the SHA-256 of its
+// ADB block, as apk's database has it. It is the identity that the format gives a
+// package; where tarn may choose, it uses SHA-256.
 type Checksum [20]byte
 
 // ParseChecksum reads "Q1" and base64, or 40 hexadecimal digits.
@@ -134,6 +135,48 @@ func (c *Checksum) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
+// SHA256 is a digest, as packages and indexes of version 3 have them. Its zero value is
+// none.
+type SHA256 [32]byte
+
+func (s SHA256) String() string {
+	if s == (SHA256{}) {
+		return ""
+	}
+	return hex.EncodeToString(s[:])
+}
+
+// MarshalText writes the digest in hexadecimal.
+func (s SHA256) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads a digest in hexadecimal.
+func (s *SHA256) UnmarshalText(text []byte) error {
+	*s = SHA256{}
+	if len(text) == 0 {
+		return nil
+	}
+	if n, err := hex.Decode(s[:], text[:min(len(text), 2*len(s))]); err != nil || n != len(s) || len(text) != 2*n {
+		return fmt.Errorf("malformed sha256 %q", shorten(string(text)))
+	}
+	return nil
+}
+
+// Format is the version of the format of packages and indexes.
+type Format uint8
+
+const (
+	V2 Format = 2 // gzip and tar; the zero Format means it too
+	V3 Format = 3 // ADB: see package adb
+)
+
+// OrV2 is the format, V2 for the zero one.
+func (f Format) OrV2() Format {
+	if f == 0 {
+		return V2
+	}
+	return f
+}
+
 // Info is what a package says of itself: its .PKGINFO, and, for the fields that
 // an index repeats, its record there.
 type Info struct {
@@ -157,6 +200,11 @@ type Info struct {
 	ReplacesPriority int64
 	Triggers         []string // absolute folders, may have globs
 	DataHash         string   // SHA-256 of the compressed data section, in hexadecimal; not in an index
+
+	// What only version 3 can tell; version 2 is written without it.
+	Recommends []Dependency `json:",omitempty"`
+	Tags       []string     `json:",omitempty"`
+	Layer      int64        `json:",omitempty"` // where apk installs it: 0 the root, 1 a volume of uvol
 }
 
 // FullName is the name and version as in a file name: zlib-1.3.1-r0.
@@ -169,5 +217,8 @@ func (i *Info) FileName() string { return i.FullName() + ".apk" }
 type Entry struct {
 	Info
 	Checksum Checksum
-	FileSize int64 // bytes of the .apk file
+	// SHA256 is the whole identity of a package of version 3, the digest of its ADB
+	// block, of which Checksum has the first 20 bytes only. Zero for version 2.
+	SHA256   SHA256 `json:",omitzero"`
+	FileSize int64  // bytes of the .apk file
 }

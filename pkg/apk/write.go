@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/tarn-build/tarn/pkg/adb"
 )
 
 // Content is a file to write into a package. A hard link names in Link another file
@@ -40,6 +42,11 @@ func BytesContent(path string, mode fs.FileMode, data []byte, modTime time.Time)
 
 // Unsigned is what a package is written from.
 type Unsigned struct {
+	// Format is the version to write; zero is V2. Version 3 has no place for control
+	// files, nor for Packager and a Commit that is no hexadecimal, and tells owners by name.
+	Format      Format
+	Compression adb.Compression // of version 3
+
 	Info    Info              // Size and DataHash are computed
 	Scripts map[string][]byte // by name, see ScriptNames
 	Control map[string][]byte // other files of the control section; their names begin with a dot
@@ -54,7 +61,8 @@ type Unsigned struct {
 type Written struct {
 	Info     Info // with Size and DataHash
 	Checksum Checksum
-	DataHash string // SHA-256 of the compressed data section, in hexadecimal
+	SHA256   SHA256 // the whole identity of a package of version 3
+	DataHash string // SHA-256 of the compressed data section, in hexadecimal; none in version 3
 	FileSize int64
 }
 
@@ -73,13 +81,18 @@ const maxScript = 256 << 10
 const maxBuffered = 1 << 20
 
 // WritePackage writes a package without a signature. Equal input gives equal bytes,
-// whatever the machine. It writes nothing to w before all of the data was read.
+// whatever the machine. It writes nothing to w before all of the data was read; of
+// version 3, which is read twice, what was written is to be thrown away on an error.
 func WritePackage(w io.Writer, u Unsigned) (Written, error) {
 	files, err := arrange(u)
 	if err != nil {
 		return Written{}, fmt.Errorf("write %s: %w", u.Info.FullName(), err)
 	}
-	written, err := writePackage(w, u, files)
+	write := writePackage
+	if u.Format.OrV2() == V3 {
+		write = writePackage3
+	}
+	written, err := write(w, u, files)
 	if err != nil {
 		return Written{}, fmt.Errorf("write %s: %w", u.Info.FullName(), err)
 	}
@@ -403,15 +416,10 @@ func controlSection(info Info, u Unsigned) ([]byte, error) {
 		}
 		files[name] = data
 	}
-	for name, data := range u.Scripts {
-		if !isScript(name) {
-			return nil, fmt.Errorf("%q is no script that a package can have\n  hint: there are %s", name, strings.Join(ScriptNames, ", "))
-		}
-		if len(data) > maxScript {
-			return nil, fmt.Errorf("%s has %d bytes, more than the %d that apk runs", name, len(data), maxScript)
-		}
-		files[name] = data
+	if err := checkScripts(u.Scripts); err != nil {
+		return nil, err
 	}
+	maps.Copy(files, u.Scripts)
 	size := 0
 	for _, data := range files {
 		size += len(data)
@@ -428,6 +436,19 @@ func controlSection(info Info, u Unsigned) ([]byte, error) {
 		all = append(all, section{name, mode, files[name]})
 	}
 	return smallSection(all, u.ModTime, false)
+}
+
+// checkScripts refuses scripts that apk would not run.
+func checkScripts(scripts map[string][]byte) error {
+	for _, name := range slices.Sorted(maps.Keys(scripts)) {
+		if !isScript(name) {
+			return fmt.Errorf("%q is no script that a package can have\n  hint: there are %s", name, strings.Join(ScriptNames, ", "))
+		}
+		if n := len(scripts[name]); n > maxScript {
+			return fmt.Errorf("%s has %d bytes, more than the %d that apk runs", name, n, maxScript)
+		}
+	}
+	return nil
 }
 
 // section is one file of a small archive.
@@ -473,7 +494,7 @@ func smallSection(files []section, modTime time.Time, end bool) ([]byte, error) 
 }
 
 // SignPackage writes the package that r has with a signature of key in place of those
-// it bears; all else stays byte for byte. It signs only what holds: the data must be
+// it bears; all else stays byte for byte, in version 3 below the compression. It signs only what holds: the data must be
 // the one that the control section names. modTime is that of the signature's file.
 func SignPackage(w io.Writer, r io.ReaderAt, size int64, key Signer, modTime time.Time) error {
 	p, err := ReadPackage(r, size, Limits{})
@@ -482,6 +503,12 @@ func SignPackage(w io.Writer, r io.ReaderAt, size int64, key Signer, modTime tim
 	}
 	if err := p.VerifyData(); err != nil {
 		return fmt.Errorf("sign: %w", err)
+	}
+	if p.v3 != nil {
+		if err := signPackage3(w, p, []Signer{key}, nil); err != nil {
+			return fmt.Errorf("sign %s: %w", p.Info.FullName(), err)
+		}
+		return nil
 	}
 	signatures, err := signatureSection([]Signer{key}, p.control.sha256, modTime)
 	if err != nil {

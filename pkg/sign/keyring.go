@@ -1,6 +1,7 @@
 package sign
 
 import (
+	"crypto"
 	"crypto/rsa"
 	"fmt"
 	"maps"
@@ -9,12 +10,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tarn-build/tarn/pkg/adb"
 	"github.com/tarn-build/tarn/pkg/apk"
 )
 
 var (
-	_ apk.Signer = (*Key)(nil)
-	_ apk.KeySet = (*Keyring)(nil)
+	_ apk.Signer3 = (*Key)(nil)
+	_ apk.KeySet  = (*Keyring)(nil)
 )
 
 // Keyring is the public keys that are trusted, by name. Its zero value trusts none.
@@ -82,6 +84,19 @@ func (r *Keyring) PublicKey(name string) *rsa.PublicKey {
 		return nil
 	}
 	return r.keys[name]
+}
+
+// PublicKeyByID is the key that a signature of version 3 names by its ID, or nil.
+func (r *Keyring) PublicKeyByID(id adb.KeyID) (name string, key crypto.PublicKey) {
+	if r == nil {
+		return "", nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.keys)) {
+		if found, err := adb.IDOf(r.keys[name]); err == nil && found == id {
+			return name, r.keys[name]
+		}
+	}
+	return "", nil
 }
 
 // AcceptsSHA1 is AllowSHA1.

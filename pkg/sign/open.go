@@ -18,14 +18,15 @@ import (
 )
 
 // DigestSigner has a private key, or reaches one: a file's, an agent's, a KMS's. It
-// gives the RSASSA-PKCS1-v1_5 signature of a SHA-256 digest, 32 bytes.
+// gives the RSASSA-PKCS1-v1_5 signature of a SHA-256 digest, 32 bytes, and for version 3
+// of the package format that of a SHA-512 digest, 64 bytes.
 type DigestSigner interface {
 	Sign(digest []byte) ([]byte, error)
 }
 
 // Signer is a signer whose public half is known. A *Key is one, and so is what With makes.
 type Signer interface {
-	apk.Signer
+	apk.Signer3
 	Public() Public
 }
 
@@ -44,15 +45,19 @@ type checked struct {
 	DigestSigner
 }
 
-func (c checked) KeyName() string { return c.public.Name }
-func (c checked) Public() Public  { return c.public }
+func (c checked) KeyName() string             { return c.public.Name }
+func (c checked) Public() Public              { return c.public }
+func (c checked) PublicKey() crypto.PublicKey { return c.public.Key }
 
-func (c checked) Sign(digest []byte) ([]byte, error) {
+func (c checked) Sign(digest []byte) ([]byte, error)       { return c.sign(crypto.SHA256, digest) }
+func (c checked) SignSHA512(digest []byte) ([]byte, error) { return c.sign(crypto.SHA512, digest) }
+
+func (c checked) sign(hash crypto.Hash, digest []byte) ([]byte, error) {
 	signature, err := c.DigestSigner.Sign(digest)
 	if err != nil {
 		return nil, err
 	}
-	if err := rsa.VerifyPKCS1v15(c.public.Key, crypto.SHA256, digest, signature); err != nil {
+	if err := rsa.VerifyPKCS1v15(c.public.Key, hash, digest, signature); err != nil {
 		return nil, fmt.Errorf("the signature of %d bytes that the signer gave is not one by this key", len(signature))
 	}
 	return signature, nil
@@ -74,6 +79,8 @@ func IsProgram(name string) bool { return strings.HasPrefix(name, execPrefix) }
 // RSASSA-PKCS1-v1_5 signature to its standard output, nothing else, as this one does:
 //
 //	openssl pkeyutl -sign -inkey FILE -pkeyopt digest:sha256
+//
+// For packages and indexes of version 3 the digest is SHA-512, 64 bytes.
 //
 // Its environment is that of this process. It has a minute.
 func Open(name string, passphrase Passphrase) (Signer, error) {

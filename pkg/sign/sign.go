@@ -71,6 +71,15 @@ func (k *Key) Sign(digest []byte) ([]byte, error) {
 	return rsa.SignPKCS1v15(nil, k.private, crypto.SHA256, digest)
 }
 
+// SignSHA512 gives the RSASSA-PKCS1-v1_5 signature of a SHA-512 digest, as packages and
+// indexes of version 3 bear it.
+func (k *Key) SignSHA512(digest []byte) ([]byte, error) {
+	return rsa.SignPKCS1v15(nil, k.private, crypto.SHA512, digest)
+}
+
+// PublicKey is the public half without its name.
+func (k *Key) PublicKey() crypto.PublicKey { return &k.private.PublicKey }
+
 // Public is the public half.
 func (k *Key) Public() Public { return Public{k.KeyName(), &k.private.PublicKey} }
 
