@@ -17,6 +17,7 @@ import (
 	"github.com/tarn-build/tarn/pkg/adb"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/apk/apktest"
+	"github.com/tarn-build/tarn/pkg/sign"
 )
 
 var compressions = []adb.Compression{adb.Deflate, adb.Zstd, adb.Uncompressed}
@@ -204,6 +205,44 @@ func TestSignVersion3(t *testing.T) {
 				t.Errorf("%s: got %v, want a TrustError %q", test.name, err, test.want)
 			}
 		}
+	}
+}
+
+// A repository changes its key: for a while all bears both signatures.
+func TestAddSignaturesVersion3(t *testing.T) {
+	one, two := newKeys()[0], newKeys()[1]
+	u := unsigned()
+	u.Format = apk.V3
+	var both bytes.Buffer
+	first := signedBy(t, apktest.WriteAll(t, u), one)
+	if err := apk.AddSignatures(&both, bytes.NewReader(first), int64(len(first)), time.Time{}, two, one); err != nil {
+		t.Fatal(err)
+	}
+	p := apktest.Read(t, both.Bytes())
+	if len(p.Signatures) != 2 || p.VerifyData() != nil {
+		t.Errorf("package: %d signatures, data %v", len(p.Signatures), p.VerifyData())
+	}
+	var plain, index, again bytes.Buffer
+	x := &apk.Index{Format: apk.V3, Entries: []*apk.Entry{apktest.Entry(t, first)}}
+	if err := apk.WriteIndex(&plain, x); err != nil {
+		t.Fatal(err)
+	}
+	if err := apk.AddIndexSignatures(&index, plain.Bytes(), one); err != nil {
+		t.Fatal(err)
+	}
+	if err := apk.AddIndexSignatures(&again, index.Bytes(), two); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []*sign.Key{one, two} {
+		if got, err := p.VerifySignature(ring(key)); err != nil || got != key.KeyName() {
+			t.Errorf("package: %q, %v", got, err)
+		}
+		if got, err := apk.VerifyIndex(again.Bytes(), ring(key)); err != nil || got != key.KeyName() {
+			t.Errorf("index: %q, %v", got, err)
+		}
+	}
+	if bare, err := apk.WithoutSignatures(again.Bytes()); err != nil || !bytes.Equal(bare, plain.Bytes()) {
+		t.Errorf("without signatures it is another index: %v", err)
 	}
 }
 
