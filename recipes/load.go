@@ -141,9 +141,10 @@ func Source(s *Script) ([]byte, error) {
 	return slices.Clone(s.recipe.source), nil
 }
 
-// IsRecipe tells whether a file of this name is a recipe.
+// IsRecipe tells whether a file of this name is a recipe. tarn.yaml is none: it stands
+// beside recipes where these are at the root of a workspace, as melange's users have them.
 func IsRecipe(name string) bool {
-	return strings.HasSuffix(name, ".yaml") && !strings.HasSuffix(name, ".yam.yaml") && !strings.HasPrefix(name, ".")
+	return name != "tarn.yaml" && strings.HasSuffix(name, ".yaml") && !strings.HasSuffix(name, ".yam.yaml") && !strings.HasPrefix(name, ".")
 }
 
 // check finds what is wrong with a recipe whatever it is expanded for.

@@ -32,7 +32,7 @@ func (a *app) completeNames(said []string, folders func(*workspace) []string) []
 			continue
 		}
 		for _, file := range files {
-			if name := strings.TrimSuffix(filepath.Base(file), ".yaml"); !slices.Contains(said, name) {
+			if name := strings.TrimSuffix(filepath.Base(file), ".yaml"); name+".yaml" != workspaceFile && !slices.Contains(said, name) {
 				names = append(names, name)
 			}
 		}

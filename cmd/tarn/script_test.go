@@ -44,7 +44,9 @@ func TestMain(m *testing.M) {
 //	keys/other.rsa       one more, which signed nothing
 //
 // and may use the conditions and commands below. [sandbox] is what builds need: a
-// kernel that gives sandboxes, and a static busybox to put into them.
+// kernel that gives sandboxes, and a static busybox to put into them. [real] is for what
+// builds with the real seed and sources from outside; scripts called VERB_builds then
+// have the store that TARN_REAL names (as XDG_CACHE_HOME does), so that it is done once.
 func TestScripts(t *testing.T) {
 	start := makeStart(t)
 	testscript.Run(t, testscript.Params{
@@ -55,6 +57,9 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".cache"))
 			env.Setenv("ARCH", string(hostArch(t)))
+			if store := os.Getenv("TARN_REAL"); store != "" && strings.HasSuffix(env.WorkDir, "_builds") {
+				env.Setenv("XDG_CACHE_HOME", store)
+			}
 			return os.CopyFS(env.WorkDir, os.DirFS(start))
 		},
 		Condition: func(name string) (bool, error) {
@@ -63,6 +68,8 @@ func TestScripts(t *testing.T) {
 				return hasSandbox()
 			case "root":
 				return os.Getuid() == 0, nil
+			case "real":
+				return os.Getenv("TARN_REAL") != "", nil
 			}
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
