@@ -32,6 +32,9 @@ type Builder struct {
 	Report func(Event)
 	// CPUs is how many processors a sandbox sees; 0 is all.
 	CPUs int
+	// Limits bound each sandbox. What is 0 is as the recipe's resources say, else the
+	// sandbox's default.
+	Limits sandbox.Limits
 	// Again builds although the store knows the outcome, and remembers nothing.
 	Again bool
 }
@@ -79,7 +82,11 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 		return nil, err
 	}
 	defer log.Close()
-	box, err := b.Sandbox.Open(ctx, b.spec(s, env, work))
+	spec, err := b.spec(s, s.Resources, env, work)
+	if err != nil {
+		return nil, err
+	}
+	box, err := b.Sandbox.Open(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -159,8 +166,9 @@ func (b *Builder) newWork(recipe string) (*work, error) {
 func (w *work) unlock() error { return os.Chmod(w.dir, 0o755) }
 
 // spec is the sandbox of a recipe's build or test.
-func (b *Builder) spec(s *recipes.Script, env *environment.Environment, w *work) sandbox.Spec {
-	return sandbox.Spec{Layers: env.Layers, Work: w.dir, UID: env.UID, GID: env.GID, CPUs: b.CPUs, Capabilities: plan.Capabilities(s)}
+func (b *Builder) spec(s *recipes.Script, r *recipes.Resources, env *environment.Environment, w *work) (sandbox.Spec, error) {
+	limits, cpus, err := b.limits(s.Recipe, r)
+	return sandbox.Spec{Layers: env.Layers, Work: w.dir, UID: env.UID, GID: env.GID, CPUs: cpus, Limits: limits, Capabilities: plan.Capabilities(s)}, err
 }
 
 // own gives what lies in the work folder to the user that commands run as. Only root

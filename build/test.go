@@ -50,7 +50,11 @@ func (b *Builder) Test(ctx context.Context, s *recipes.Script, o *recipes.Output
 		return nil, err
 	}
 	defer log.Close()
-	box, err := b.Sandbox.Open(ctx, b.spec(s, env, w))
+	spec, err := b.spec(s, s.TestResources, env, w)
+	if err != nil {
+		return nil, err
+	}
+	box, err := b.Sandbox.Open(ctx, spec)
 	if err != nil {
 		return nil, err
 	}

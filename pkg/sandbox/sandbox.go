@@ -9,8 +9,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Backend opens sandboxes in one way.
@@ -60,6 +63,8 @@ type Spec struct {
 	// Capabilities are what commands may have inside the sandbox's own user
 	// namespace, e.g. CAP_NET_RAW; none when empty. Ports below 1024 need none.
 	Capabilities []string
+	// Limits are what all processes together may use.
+	Limits Limits
 	// CPUs is the number of processors that commands start on, as nproc counts
 	// them; 0 is all.
 	CPUs int
@@ -68,6 +73,54 @@ type Spec struct {
 	// Network leaves the host's network reachable, with its resolver, and with it
 	// the host's abstract sockets. Only prefetch steps use it.
 	Network bool
+}
+
+// Limits bound what the processes of a sandbox use together. A command that reaches one
+// is an *ExitError with Limit, but for open files: that one its program meets itself, as
+// EMFILE. Zero is each one's default.
+type Limits struct {
+	Memory    int64 // bytes, temporary file systems among them; 7/8 of the machine's when 0
+	Processes int   // processes and threads; 16384 when 0
+	OpenFiles int   // of one process; 65536 when 0, and never more than the host allows
+	Disk      int64 // bytes in the work folder; none when 0
+}
+
+// The defaults of Limits.
+const (
+	defaultProcesses = 16384
+	defaultOpenFiles = 65536
+	defaultMemory    = 4 << 30 // of a machine that does not tell how much it has
+)
+
+// Settled gives the limits with the defaults in them.
+func (l Limits) Settled() Limits {
+	if l.Memory <= 0 {
+		l.Memory = defaultMemory
+		var info unix.Sysinfo_t
+		if err := unix.Sysinfo(&info); err == nil {
+			l.Memory = int64(uint64(info.Totalram) * uint64(info.Unit) / 8 * 7)
+		}
+	}
+	if l.Processes <= 0 {
+		l.Processes = defaultProcesses
+	}
+	if l.OpenFiles <= 0 {
+		l.OpenFiles = defaultOpenFiles
+	}
+	return l
+}
+
+// Size writes a number of bytes in the largest unit that leaves at least one, with up
+// to one decimal, e.g. "2 GiB" or "1.5 KiB".
+func Size(bytes int64) string {
+	value, unit := float64(bytes), "bytes"
+	for _, u := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if value < 1024 {
+			break
+		}
+		value, unit = value/1024, u
+	}
+	return strings.TrimSuffix(strconv.FormatFloat(value, 'f', 1, 64), ".0") + " " + unit
 }
 
 // Bind is a folder or file of the host that stands at Path inside.
@@ -93,7 +146,7 @@ type ExitError struct {
 	Argv   []string
 	Code   int    // exit status, or 128 + signal
 	Signal string // e.g. "killed", when a signal ended it
-	Limit  string // the limit that was reached, e.g. "time (30m)", when one was
+	Limit  string // the limit that was reached, e.g. "memory (2 GiB)", when one was
 }
 
 func (e *ExitError) Error() string {

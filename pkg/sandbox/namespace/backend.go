@@ -18,12 +18,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tarn-build/tarn/pkg/sandbox"
+	"github.com/tarn-build/tarn/pkg/sandbox/internal/pid1"
 )
 
 // Backend opens sandboxes made of namespaces. Its zero value is ready.
 type Backend struct {
 	// mount2 mounts the overlay as on kernels before 6.5.
 	mount2 bool
+	// supervise makes no control group although there could be one.
+	supervise bool
+	// off are defences that are not put up, for tests that show what they are for.
+	off pid1.Off
 }
 
 // Name is "namespace".
@@ -47,7 +52,8 @@ func (b Backend) Open(ctx context.Context, s sandbox.Spec) (sandbox.Sandbox, err
 		return nil, fmt.Errorf("open sandbox: %w", err)
 	}
 	set.Mount2 = b.mount2
-	box, err := start(ctx, set)
+	set.Off = b.off
+	box, err := b.start(ctx, set)
 	if err != nil {
 		return nil, fmt.Errorf("open sandbox: %w", err)
 	}
@@ -69,13 +75,14 @@ const (
 // setup is what the first stage is told. It travels as JSON from the same program
 // and so has no versions.
 type setup struct {
-	Layers       rawStrings
+	Layers       pid1.Strings
 	Work         string
 	WorkPath     string
 	Binds        []sandbox.Bind
 	Hostname     string
 	UID, GID     int
 	Capabilities uint64
+	Limits       sandbox.Limits
 	CPUs         []int // empty is all
 	WritableRoot bool
 	Network      bool
@@ -83,7 +90,8 @@ type setup struct {
 	Hosts        string // content of /etc/hosts
 	AllIDs       bool   // ids are mapped to themselves, otherwise only UID and GID exist
 	Mount2       bool   // mount the overlay by mount(2)
-	Check        bool   // report what works instead of opening
+	Off          pid1.Off
+	Check        bool // report what works instead of opening
 }
 
 // prepare checks a Spec and settles what it leaves open.
@@ -94,7 +102,7 @@ func prepare(s sandbox.Spec) (*setup, error) {
 	set := &setup{
 		Work: s.Work, WorkPath: s.WorkPath, Binds: s.Binds, Hostname: s.Hostname,
 		UID: s.UID, GID: s.GID, WritableRoot: s.WritableRoot, Network: s.Network,
-		AllIDs: ownsAllIDs(),
+		AllIDs: ownsAllIDs(), Limits: s.Limits.Settled(),
 	}
 	if set.WorkPath == "" {
 		set.WorkPath = defaultWorkPath

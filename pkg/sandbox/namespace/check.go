@@ -3,18 +3,19 @@ package namespace
 import (
 	"context"
 	"debug/elf"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"os/user"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/tarn-build/tarn/pkg/sandbox"
+	"github.com/tarn-build/tarn/pkg/sandbox/internal/cgroup"
+	"github.com/tarn-build/tarn/pkg/sandbox/internal/pid1"
 )
 
 // Fact is something about this machine that sandboxes depend on.
@@ -37,7 +38,7 @@ func Check(ctx context.Context) []Fact {
 	}
 	facts = append(facts, made)
 	facts = append(facts, inside...)
-	return append(facts, staticProgram(), subordinateIDs(), writableCgroup())
+	return append(facts, staticProgram(), subordinateIDs(), limits())
 }
 
 // staticProgram says whether this program can be executed inside, where there is
@@ -60,16 +61,17 @@ func staticProgram() Fact {
 // tryNamespaces starts a first process that tries the rest from inside.
 func tryNamespaces(ctx context.Context) ([]Fact, error) {
 	set := &setup{AllIDs: ownsAllIDs(), Check: true}
-	b, err := launch(set)
+	b, err := launch(set, pid1.BoxOptions{})
 	if err != nil {
 		return nil, err
 	}
 	defer b.Close()
-	a, err := b.ask(ctx, set)
+	a, err := b.Ask(ctx, set)
 	if err != nil {
 		return nil, err
 	}
-	return a.Facts, nil
+	var facts []Fact
+	return facts, json.Unmarshal(a.Data, &facts)
 }
 
 // of completes a fact by what trying gave.
@@ -83,6 +85,15 @@ func (f Fact) of(err error) Fact {
 		f.Detail, f.Fix = lack.What, lack.Fix
 	}
 	return f
+}
+
+// facts is the first stage's answer when it was asked to check.
+func facts() *pid1.Answer {
+	data, err := json.Marshal(tryAll())
+	if err != nil {
+		return pid1.Failed(err)
+	}
+	return &pid1.Answer{Data: data}
 }
 
 // tryAll runs in the first stage, in namespaces and with all their powers.
@@ -145,7 +156,7 @@ func tryFilter() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return lackOf(err, "refuse new privileges")
 	}
-	if err := loadFilter(); err != nil {
+	if err := pid1.LoadFilter(); err != nil {
 		return &sandbox.Lack{What: err.Error(), Fix: "a kernel with CONFIG_SECCOMP_FILTER"}
 	}
 	return nil
@@ -190,26 +201,16 @@ func lists(file, name, id string) bool {
 	return false
 }
 
-// writableCgroup says whether limits could be set by the kernel: by a group of
-// version 2 below this process's own.
-func writableCgroup() Fact {
-	f := Fact{Name: "cgroup"}
-	for line := range strings.Lines(read("/proc/self/cgroup")) {
-		own, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
-		if !ok {
-			continue
-		}
-		dir := filepath.Join("/sys/fs/cgroup", own)
-		if read(filepath.Join(dir, "cgroup.controllers")) == "" {
-			break
-		}
-		probe, err := os.MkdirTemp(dir, "tarn-check-")
-		if err != nil {
-			f.Detail, f.Fix = err.Error(), "systemd-run --user --scope -p Delegate=yes tarn ..."
-			return f
-		}
-		return Fact{Name: f.Name, Detail: dir}.of(os.Remove(probe))
+// limits says who keeps the limits on memory and processes.
+func limits() Fact {
+	held, text := cgroup.Describe()
+	if len(held) == 2 {
+		return Fact{Name: "limits", OK: true, Detail: "kept by the kernel in control groups: " + text}
 	}
-	f.Detail = "no group of version 2 with controllers"
+	f := Fact{Name: "limits", Detail: "memory and processes are summed by a supervisor: " + text}
+	if len(held) == 1 {
+		f.Detail = fmt.Sprintf("the kernel keeps one (%s), a supervisor sums the other", text)
+	}
+	f.Fix = "nothing has to be done; to have the kernel keep them: systemd-run --user --scope -p Delegate=yes tarn ..."
 	return f
 }

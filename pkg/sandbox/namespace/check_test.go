@@ -86,7 +86,7 @@ func TestCheck(t *testing.T) {
 	facts := Check(context.Background())
 	for _, name := range []string{
 		"kernel", "namespaces", "mounts", "overlay", "overlay lowerdir+", "process table", "system call filter",
-		"static program", "subordinate ids", "cgroup",
+		"static program", "subordinate ids", "limits",
 	} {
 		i := slices.IndexFunc(facts, func(f Fact) bool { return f.Name == name })
 		if i < 0 {

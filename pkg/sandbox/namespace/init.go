@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tarn-build/tarn/pkg/sandbox/internal/pid1"
 )
 
 // The names that the two stages are started by.
@@ -26,12 +28,12 @@ func Init() {
 	if os.Getpid() != 1 || len(os.Args) == 0 {
 		return
 	}
-	var stage func(*channel) error
+	var stage func(*pid1.Channel) error
 	switch os.Args[0] {
 	case firstStage:
 		stage = setUp
 	case secondStage:
-		stage = serve
+		stage = pid1.Serve
 	default:
 		return
 	}
@@ -48,7 +50,7 @@ func Init() {
 // run connects a stage with its parent and sees that it does not outlive it: by
 // signal, and, should the parent be gone before the signal was asked for, by the
 // end of the socket, which every stage reads next.
-func run(stage func(*channel) error) error {
+func run(stage func(*pid1.Channel) error) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("ask for the signal of the parent's death: %w", err)
 	}
@@ -56,7 +58,7 @@ func run(stage func(*channel) error) error {
 	if err := unix.CloseRange(controlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close the parent's descriptors on exec: %w", err)
 	}
-	control, err := newChannel(os.NewFile(controlFD, "control"))
+	control, err := pid1.NewChannel(os.NewFile(controlFD, "control"))
 	if err != nil {
 		return err
 	}
@@ -64,17 +66,17 @@ func run(stage func(*channel) error) error {
 }
 
 // setUp is the first stage. It ends by executing the second.
-func setUp(control *channel) error {
+func setUp(control *pid1.Channel) error {
 	var set setup
-	if _, err := control.receive(&set); err != nil {
+	if _, err := control.Receive(&set); err != nil {
 		return err
 	}
 	if set.Check {
-		return control.send(&answer{Facts: tryAll()})
+		return control.Send(facts())
 	}
 	program, err := set.enter()
 	if err != nil {
-		return control.send(failed(err))
+		return control.Send(pid1.Failed(err))
 	}
 	err = execute(program)
 	if errors.Is(err, unix.ENOENT) {
@@ -82,9 +84,9 @@ func setUp(control *channel) error {
 		// cgo, as tests may be. It goes on as it is. Commands are the children of
 		// this thread, which has given up all power; that other threads still have
 		// some reaches no one, for nobody can trace this process.
-		return serve(control)
+		return pid1.Serve(control)
 	}
-	return control.send(failed(err))
+	return control.Send(pid1.Failed(err))
 }
 
 // enter makes the sandbox around this process, gives up all power on this thread,
@@ -94,6 +96,11 @@ func (set *setup) enter() (int, error) {
 	program, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("open the running program: %w", err)
+	}
+	// The parent has moved this process to a group of its own by now, whose name is
+	// not to be seen inside: that group becomes the top.
+	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+		return -1, fmt.Errorf("leave the caller's control groups: %w", err)
 	}
 	if err := set.makeRoot(); err != nil {
 		return -1, err
@@ -105,7 +112,10 @@ func (set *setup) enter() (int, error) {
 	if err := set.giveUpPower(); err != nil {
 		return -1, err
 	}
-	return program, loadFilter()
+	if set.Off.Has(pid1.Filter) {
+		return program, nil
+	}
+	return program, pid1.LoadFilter()
 }
 
 // execute replaces this process by the second stage. The control socket is the

@@ -19,6 +19,9 @@ func TestPromises(t *testing.T) { sandboxtest.Run(t, Backend{}) }
 // TestPromisesOlderKernel mounts the overlay as kernels before 6.5 have it.
 func TestPromisesOlderKernel(t *testing.T) { sandboxtest.Run(t, Backend{mount2: true}) }
 
+// TestPromisesSupervised keeps limits as machines do that let nobody make a control group.
+func TestPromisesSupervised(t *testing.T) { sandboxtest.RunLimits(t, Backend{supervise: true}) }
+
 func BenchmarkOpenClose(b *testing.B) {
 	b.Run("layers=1", func(b *testing.B) { sandboxtest.BenchmarkOpenClose(b, Backend{}, 1) })
 	b.Run("layers=100", func(b *testing.B) { sandboxtest.BenchmarkOpenClose(b, Backend{}, 100) })

@@ -37,7 +37,7 @@ func (set *setup) makeRoot() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return lackOf(err, "make mounts private")
 	}
-	if err := unix.Mount("tmpfs", scratch, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+	if err := unix.Mount("tmpfs", scratch, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("mode=0755,size=%d", set.Limits.Memory)); err != nil {
 		return lackOf(err, "mount a temporary file system")
 	}
 	if err := unix.Chdir(scratch); err != nil {
@@ -300,12 +300,30 @@ func (r root) putNew(kind, name string, options [][2]string, flags int) error {
 	return r.put(fd, name)
 }
 
+// sized are the options of a temporary file system that holds no more than all memory
+// of the sandbox.
+func (set *setup) sized(mode string) [][2]string {
+	return [][2]string{{"mode", mode}, {"size", strconv.FormatInt(set.Limits.Memory, 10)}}
+}
+
+// temporary are the folders whose content is memory.
+func (set *setup) temporary() []string {
+	folders := []string{"/tmp", "/var/tmp", "/run", "/dev/shm"}
+	if set.Work == "" {
+		folders = append(folders, set.WorkPath)
+	}
+	if set.WritableRoot {
+		folders = append(folders, "/")
+	}
+	return folders
+}
+
 // furnish mounts what stands in the root besides the layers.
 func (r root) furnish(set *setup) error {
 	if err := r.putNew("proc", "/proc", nil, plain|unix.MOUNT_ATTR_NOEXEC); err != nil {
 		return lackOf(err, "mount a /proc of its own")
 	}
-	if err := r.furnishDev(); err != nil {
+	if err := r.furnishDev(set); err != nil {
 		return err
 	}
 	for _, t := range []struct{ path, mode string }{{"/tmp", "1777"}, {"/var/tmp", "1777"}, {"/run", "0755"}} {
@@ -317,7 +335,7 @@ func (r root) furnish(set *setup) error {
 			return fmt.Errorf("mount at %s: %w", t.path, err)
 		}
 		unix.Close(fd)
-		if err := r.putNew("tmpfs", t.path, [][2]string{{"mode", t.mode}}, plain); err != nil {
+		if err := r.putNew("tmpfs", t.path, set.sized(t.mode), plain); err != nil {
 			return err
 		}
 	}
@@ -334,7 +352,7 @@ func (r root) furnish(set *setup) error {
 
 func (r root) furnishWork(set *setup) error {
 	if set.Work == "" {
-		return r.putNew("tmpfs", set.WorkPath, [][2]string{{"mode", "0755"}}, plain)
+		return r.putNew("tmpfs", set.WorkPath, set.sized("0755"), plain)
 	}
 	fd, err := copyMount(set.Work, plain)
 	if err != nil {
@@ -403,7 +421,7 @@ func (r root) make(b sandbox.Bind) error {
 var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
 
 // furnishDev makes /dev: six devices, terminals of its own, shared memory.
-func (r root) furnishDev() error {
+func (r root) furnishDev(set *setup) error {
 	fd, err := newMount("tmpfs", [][2]string{{"mode", "0755"}}, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
 		return fmt.Errorf("mount at /dev: %w", err)
@@ -446,7 +464,7 @@ func (r root) furnishDev() error {
 	if err := r.putNew("devpts", "/dev/pts", [][2]string{{"newinstance", ""}, {"ptmxmode", "0666"}, {"mode", "0620"}}, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC); err != nil {
 		return err
 	}
-	if err := r.putNew("tmpfs", "/dev/shm", [][2]string{{"mode", "1777"}}, plain); err != nil {
+	if err := r.putNew("tmpfs", "/dev/shm", set.sized("1777"), plain); err != nil {
 		return err
 	}
 	// What is in /dev stays as it is; the devices and the two folders are mounts

@@ -3,6 +3,7 @@ package namespace
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -26,10 +27,10 @@ func (set *setup) makeSurroundings() error {
 			return fmt.Errorf("open low ports: %w", err)
 		}
 	}
-	if err := set.settleProc(); err != nil {
+	if err := set.setLimits(); err != nil {
 		return err
 	}
-	if err := setLimits(); err != nil {
+	if err := set.settleProc(); err != nil {
 		return err
 	}
 	if len(set.CPUs) > 0 {
@@ -93,14 +94,31 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, lo)
 }
 
-const (
-	openFiles = 65536   // RLIMIT_NOFILE, or the host's own limit when that is lower
-	stackSize = 8 << 20 // RLIMIT_STACK, bytes
-)
+const stackSize = 8 << 20 // RLIMIT_STACK, bytes
+
+// spare is how many processes beyond their limit the kernel itself would stop at, so
+// that the supervisor, who says what happened, meets its limit first.
+func spare(processes int) int { return processes + processes/8 + 64 }
+
+// leastPIDMax is the least that kernel.pid_max can be: RESERVED_PIDS + 1.
+const leastPIDMax = 301
+
+// boundProcesses has the kernel stop what makes processes faster than a supervisor
+// counts them: pid_max belongs to the namespace since Linux 6.14, and before that is
+// the machine's, which nobody here can change.
+func (set *setup) boundProcesses() {
+	_ = os.WriteFile("/proc/sys/kernel/pid_max", []byte(strconv.Itoa(max(leastPIDMax, spare(set.Limits.Processes)))), 0)
+}
 
 // setLimits gives the same limits whatever the caller's shell had: a build must
 // not depend on them.
-func setLimits() error {
+func (set *setup) setLimits() error {
+	set.boundProcesses()
+	openFiles, largest := uint64(set.Limits.OpenFiles), uint64(unix.RLIM_INFINITY)
+	if set.Limits.Disk > 0 {
+		largest = uint64(set.Limits.Disk)
+	}
+	processes := uint64(spare(set.Limits.Processes))
 	for _, l := range []struct {
 		what int
 		soft uint64
@@ -110,7 +128,9 @@ func setLimits() error {
 		{unix.RLIMIT_NOFILE, openFiles, openFiles},
 		{unix.RLIMIT_STACK, stackSize, unix.RLIM_INFINITY},
 		{unix.RLIMIT_CPU, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
-		{unix.RLIMIT_FSIZE, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
+		{unix.RLIMIT_FSIZE, largest, largest},
+		// Of this namespace's users, but for root of the host, who is above it.
+		{unix.RLIMIT_NPROC, processes, processes},
 		{unix.RLIMIT_DATA, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
 		{unix.RLIMIT_AS, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
 	} {

@@ -70,6 +70,8 @@ func Run(t *testing.T, b sandbox.Backend) {
 		{"proc shows the sandbox only", proc},
 		{"first process can't be reached", firstProcess},
 		{"processors are as many as asked for", processors},
+		{"limits are kept and named", limits},
+		{"limits have defaults", limitDefaults},
 		{"host's network only when asked for", hostNetwork},
 	} {
 		t.Run(p.promise, func(t *testing.T) { p.test(t, k) })

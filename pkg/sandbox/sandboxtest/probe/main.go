@@ -123,6 +123,10 @@ var commands = map[string]func([]string) error{
 	// daemon leaves processes behind that hold its standard output.
 	"daemon":    func(a []string) error { return background(3, a[0]) },
 	"processes": processes,
+	"eat":       eat,
+	"fork":      forkMany,
+	"open":      openMany,
+	"fill-all":  fillAll,
 	"loopback":  loopback,
 	"dial": func(a []string) error {
 		c, err := net.DialTimeout(a[0], a[1], 10*time.Second)

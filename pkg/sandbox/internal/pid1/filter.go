@@ -1,4 +1,4 @@
-package namespace
+package pid1
 
 import (
 	"fmt"
@@ -131,8 +131,8 @@ func onArgument(call, argument uint32, values []uint32, yes, no uint32) []unix.S
 	return append(f, give(no))
 }
 
-// loadFilter puts the filter on this thread and all that comes of it, for good.
-func loadFilter() error {
+// LoadFilter puts the filter on this thread and all that comes of it, for good.
+func LoadFilter() error {
 	program := filter()
 	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))

@@ -1,4 +1,4 @@
-package namespace
+package pid1
 
 import (
 	"encoding/binary"
@@ -14,18 +14,18 @@ import (
 	"github.com/tarn-build/tarn/pkg/sandbox"
 )
 
-// request asks the second stage for a command; its three descriptors travel along.
-type request struct {
-	Argv, Env rawStrings
+// Request asks the second stage for a command; its three descriptors travel along.
+type Request struct {
+	Argv, Env Strings
 	Dir       string
 	Terminal  bool // standard input is a terminal
 }
 
-// rawStrings are strings of any bytes. JSON by itself would replace what is no UTF-8,
+// Strings are strings of any bytes. JSON by itself would replace what is no UTF-8,
 // and a recipe's script may be in another encoding.
-type rawStrings []string
+type Strings []string
 
-func (w rawStrings) MarshalJSON() ([]byte, error) {
+func (w Strings) MarshalJSON() ([]byte, error) {
 	raw := make([][]byte, len(w))
 	for i, s := range w {
 		raw[i] = []byte(s)
@@ -33,30 +33,31 @@ func (w rawStrings) MarshalJSON() ([]byte, error) {
 	return json.Marshal(raw)
 }
 
-func (w *rawStrings) UnmarshalJSON(data []byte) error {
+func (w *Strings) UnmarshalJSON(data []byte) error {
 	var raw [][]byte
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return err
 	}
-	*w = make(rawStrings, len(raw))
+	*w = make(Strings, len(raw))
 	for i, b := range raw {
 		(*w)[i] = string(b)
 	}
 	return nil
 }
 
-// answer is what a stage says: that it is ready, how a command ended, or what
+// Answer is what a stage says: that it is ready, how a command ended, or what
 // went wrong before it could start.
-type answer struct {
+type Answer struct {
 	Status syscall.WaitStatus
 	Err    string
 	Errno  syscall.Errno // what Err came from, for errors.Is
 	Lack   *sandbox.Lack
-	Facts  []Fact
+	Limit  string          // "memory" or "processes", when this process ended the command for it
+	Data   json.RawMessage // what a backend's own stage says
 }
 
-// err is the answer's failure as an error.
-func (a *answer) err() error {
+// err is the Answer's failure as an error.
+func (a *Answer) err() error {
 	switch {
 	case a.Lack != nil:
 		return a.Lack
@@ -68,9 +69,9 @@ func (a *answer) err() error {
 	return errors.New(a.Err)
 }
 
-// failed makes an answer of an error.
-func failed(err error) *answer {
-	a := &answer{Err: err.Error()}
+// failed makes an Answer of an error.
+func Failed(err error) *Answer {
+	a := &Answer{Err: err.Error()}
 	errors.As(err, &a.Errno)
 	errors.As(err, &a.Lack)
 	return a
@@ -89,19 +90,28 @@ func (e *remoteError) Unwrap() error { return e.errno }
 // environment by default, 6 MiB at most.
 const maxMessage = 64 << 20
 
-// channel carries messages over a stream socket: four bytes of length, then JSON.
+// Channel carries messages over a stream socket: four bytes of length, then JSON.
 // Descriptors travel with the length.
-type channel struct {
+type Channel struct {
 	file *os.File
 	raw  syscall.RawConn
 }
 
-func newChannel(f *os.File) (*channel, error) {
+// NewChannel speaks over an open stream socket.
+func NewChannel(f *os.File) (*Channel, error) {
 	raw, err := f.SyscallConn()
-	return &channel{f, raw}, err
+	return &Channel{f, raw}, err
 }
 
-func (c *channel) send(message any, fds ...int) error {
+// shutdown lets the other end read the end of the stream.
+func (c *Channel) shutdown() error {
+	var err error
+	cerr := c.raw.Control(func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	return errors.Join(cerr, err)
+}
+
+// Send sends one message and descriptors with it.
+func (c *Channel) Send(message any, fds ...int) error {
 	body, err := json.Marshal(message)
 	if err != nil {
 		return err
@@ -132,7 +142,7 @@ func (c *channel) send(message any, fds ...int) error {
 
 // receive reads one message and the descriptors that came with it, which are
 // closed on exec. The end of the stream is io.EOF.
-func (c *channel) receive(message any) ([]int, error) {
+func (c *Channel) Receive(message any) ([]int, error) {
 	var head [4]byte
 	rights := make([]byte, unix.CmsgSpace(4*3))
 	var n, used int
@@ -162,7 +172,7 @@ func (c *channel) receive(message any) ([]int, error) {
 	return fds, nil
 }
 
-func (c *channel) receiveBody(message any, head []byte, have int) error {
+func (c *Channel) receiveBody(message any, head []byte, have int) error {
 	if _, err := io.ReadFull(c.file, head[have:]); err != nil {
 		return err
 	}
