@@ -47,6 +47,7 @@ func TestMain(m *testing.M) {
 // kernel that gives sandboxes, and a static busybox to put into them. [real] is for what
 // builds with the real seed and sources from outside; scripts called VERB_builds then
 // have the store that TARN_REAL names (as XDG_CACHE_HOME does), so that it is done once.
+// [shared] is the folder $SHARED of test data.
 func TestScripts(t *testing.T) {
 	start := makeStart(t)
 	testscript.Run(t, testscript.Params{
@@ -60,6 +61,7 @@ func TestScripts(t *testing.T) {
 			if store := os.Getenv("TARN_REAL"); store != "" && strings.HasSuffix(env.WorkDir, "_builds") {
 				env.Setenv("XDG_CACHE_HOME", store)
 			}
+			env.Setenv("SHARED", sharedDir())
 			return os.CopyFS(env.WorkDir, os.DirFS(start))
 		},
 		Condition: func(name string) (bool, error) {
@@ -70,6 +72,12 @@ func TestScripts(t *testing.T) {
 				return os.Getuid() == 0, nil
 			case "real":
 				return os.Getenv("TARN_REAL") != "", nil
+			case "shared":
+				_, err := os.Stat(sharedDir())
+				if err != nil && os.Getenv("CI") == "true" {
+					return false, err
+				}
+				return err == nil, nil
 			}
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
@@ -84,6 +92,20 @@ func TestScripts(t *testing.T) {
 			"as-user":   asUser,
 		},
 	})
+}
+
+// sharedDir is the folder of test data that is too large for the repository, as an
+// absolute path.
+func sharedDir() string {
+	dir := os.Getenv("TARN_SHARED")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		panic(err)
+	}
+	return dir
 }
 
 // exits STATUS COMMAND [ARGUMENT...] runs a command that ends with just this status.

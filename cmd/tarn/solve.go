@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,138 +16,302 @@ import (
 	"github.com/tarn-build/tarn/repo"
 )
 
-type solveOptions struct {
-	arch           string
-	indexes        []string
-	repositories   []string
-	keyrings       []string
-	allowUntrusted bool
-}
-
 func (a *app) solveCommand() *cobra.Command {
-	var o solveOptions
+	var u universe
 	cmd := &cobra.Command{
 		Use:   "solve PACKAGE...",
 		Short: "find the packages that installing some would bring",
 		Long: `solve prints name=version of every package that the named ones need, in the order in
-which they are installed. A PACKAGE is an entry of the world: a name, a constraint
-(openssl>=3), a conflict (!busybox), a name with a tag (zlib@edge).
+which apk would install them. A PACKAGE is an entry of apk's world: a name, a constraint
+(a>1, a<2, a~1.2, a=1.2-r0), a conflict (!busybox), a name with a tag (zlib@edge).
 
-It asks the workspace's own repository and those that --repository names. With --index
-only those files are asked, signed or not: an APKINDEX.tar.gz or its bare text.`,
-		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.runSolve(cmd.Context(), o, args) },
+It asks the workspace's own repository and those that tarn.yaml lists, or those that
+--repository names. With --index it asks the named files alone: no workspace, no network.
+A file is an APKINDEX.tar.gz or its bare text, signed or not. What stands behind @TAG=
+serves only entries of the tag, and what these pull in.
+
+With --installed, which names lib/apk/db/installed of a root or the text of an index, what
+is there already stays as it is unless something asks for another version; what nothing
+needs is left out. --upgrade, --available and --latest are apk's.
+
+Without a solution solve tells the smallest set of requirements that cannot hold together,
+and what to change; its exit code is 5. It is 5 too where several packages provide a name
+without a version, none has a priority, and the choice is yours.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if u.installed != "" {
+				return nil // an empty world needs nothing of what is installed
+			}
+			return cobra.MinimumNArgs(1)(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return a.runSolve(cmd.Context(), u, args) },
 	}
-	f := cmd.Flags()
-	f.StringVar(&o.arch, "arch", "host", "the architecture")
-	f.StringArrayVar(&o.indexes, "index", nil, "an index to read, [@TAG=]FILE")
-	f.StringArrayVarP(&o.repositories, "repository", "r", nil, "a repository to ask, [@TAG=]FOLDER or address")
-	f.StringSliceVarP(&o.keyrings, "keyring-append", "k", nil, "a further public key, or a folder of keys, to trust")
-	f.BoolVar(&o.allowUntrusted, "allow-untrusted", false, "read repositories without asking for signatures")
+	u.flags(cmd)
 	return cmd
 }
 
-func (a *app) runSolve(ctx context.Context, o solveOptions, args []string) error {
-	arch, err := apk.ParseArch(o.arch)
+func (a *app) runSolve(ctx context.Context, u universe, args []string) error {
+	world, err := parseWorld(args, "the command line")
 	if err != nil {
-		return usagef("--arch: %v", err)
+		return err
 	}
-	var world []solve.Requirement
-	for _, text := range args {
+	candidates, o, err := a.candidates(ctx, u)
+	if err != nil {
+		return err
+	}
+	solution, err := solve.Solve(solve.NewUniverse(candidates), world, o)
+	if err != nil {
+		return err
+	}
+	a.warnOfDoubles(solution, candidates)
+	if !a.json {
+		for _, p := range solution {
+			fmt.Fprintf(a.out, "%s=%s\n", p.Name, p.Version)
+		}
+		return nil
+	}
+	graph := solve.NewGraph(solution, world, o)
+	rows := make([]solvedPackage, len(solution))
+	for i, p := range solution {
+		rows[i] = solvedPackage{
+			Name: p.Name, Version: p.Version, Arch: p.Arch, Origin: p.Origin, Repository: p.From, Tag: p.Tag,
+			Installed: p.Installed, Checksum: p.Checksum, Size: p.FileSize, Reason: reason(graph, p),
+		}
+	}
+	return a.printJSON(rows)
+}
+
+// solvedPackage is a package of a solution as JSON shows it.
+type solvedPackage struct {
+	Name       string       `json:"name"`
+	Version    apk.Version  `json:"version"`
+	Arch       apk.Arch     `json:"arch,omitempty"`
+	Origin     string       `json:"origin,omitempty"`
+	Repository string       `json:"repository"` // or index file
+	Tag        string       `json:"tag,omitempty"`
+	Installed  bool         `json:"installed,omitempty"`
+	Checksum   apk.Checksum `json:"checksum,omitzero"`
+	Size       int64        `json:"size,omitempty"` // of the package file
+	Reason     string       `json:"reason"`
+}
+
+// reason says why a package is there, as the last link of a shortest chain.
+func reason(g *solve.Graph, p *solve.Package) string {
+	chains, _ := g.Chains(p, 1)
+	if len(chains) == 0 {
+		return ""
+	}
+	return chains[0][len(chains[0])-1].String()
+}
+
+// parseWorld reads entries of a world.
+func parseWorld(entries []string, from string) ([]solve.Requirement, error) {
+	world := make([]solve.Requirement, len(entries))
+	for i, text := range entries {
 		r, err := solve.ParseRequirement(text)
 		if err != nil {
-			return usagef("%v", err)
+			return nil, usagef("%v\n  hint: an entry of the world is a name, name>1, name<2, name~1.2, name=1.2-r0, name@tag or !name", err)
 		}
-		r.From = "the command line"
-		world = append(world, r)
+		r.From = from
+		world[i] = r
 	}
-	candidates, err := a.candidates(ctx, o, arch)
-	if err != nil {
-		return err
-	}
-	solution, err := solve.Solve(solve.NewUniverse(candidates), world, solve.Options{})
-	if err != nil {
-		return err
-	}
-	if a.json {
-		rows := make([]map[string]any, len(solution))
-		for i, p := range solution {
-			rows[i] = map[string]any{"name": p.Name, "version": p.Version, "checksum": p.Checksum, "from": p.From}
-		}
-		return a.printJSON(rows)
-	}
-	for _, p := range solution {
-		fmt.Fprintf(a.out, "%s=%s\n", p.Name, p.Version)
-	}
-	return nil
+	return world, nil
+}
+
+// universe says which packages there are, and how a world is solved over them. solve,
+// why and why-not have its flags.
+type universe struct {
+	arch           string
+	indexes        []string
+	repositories   []string
+	keyrings       []string
+	installed      string
+	allowUntrusted bool
+	options        solve.Options
+}
+
+func (u *universe) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&u.arch, "arch", "host", "the architecture")
+	f.StringArrayVar(&u.indexes, "index", nil, "an index to ask, and no repository but those of --repository: [@TAG=]FILE")
+	f.StringArrayVarP(&u.repositories, "repository", "r", nil, "a repository to ask, [@TAG=]FOLDER or address")
+	f.StringSliceVarP(&u.keyrings, "keyring-append", "k", nil, "a further public key, or a folder of keys, to trust")
+	f.BoolVar(&u.allowUntrusted, "allow-untrusted", false, "read repositories without asking for signatures")
+	f.StringVar(&u.installed, "installed", "", "a database of what is installed, which stays as it is where it can")
+	f.BoolVarP(&u.options.Upgrade, "upgrade", "u", false, "prefer a higher version to the installed one")
+	f.BoolVarP(&u.options.Available, "available", "a", false, "prefer what a repository has to what is installed and in none any more")
+	f.BoolVarP(&u.options.Latest, "latest", "l", false, "take the highest version of each package or none")
 }
 
 // candidates are the packages that the solver chooses from.
-func (a *app) candidates(ctx context.Context, o solveOptions, arch apk.Arch) ([]*solve.Package, error) {
+func (a *app) candidates(ctx context.Context, u universe) ([]*solve.Package, solve.Options, error) {
+	o := u.options
+	var err error
+	if o.Arch, err = apk.ParseArch(u.arch); err != nil {
+		return nil, o, usagef("--arch: %v", err)
+	}
 	var candidates []*solve.Package
+	order := 0
 	add := func(entries []*apk.Entry, tag, from string) {
 		for _, e := range entries {
-			candidates = append(candidates, &solve.Package{Entry: e, Tag: tag, From: from})
+			candidates = append(candidates, &solve.Package{Entry: e, Order: order, Tag: tag, From: from})
 		}
+		order++
 	}
-	for _, text := range o.indexes {
+	for _, text := range u.indexes {
 		tag, name := cutTag(text)
-		index, err := readIndexFile(name)
+		index, _, err := readIndexFile("--index", name)
 		if err != nil {
-			return nil, err
+			return nil, o, err
 		}
 		add(index.Entries, tag, name)
 	}
-	if len(o.indexes) > 0 && len(o.repositories) == 0 {
-		return candidates, nil
+	if len(u.indexes) == 0 || len(u.repositories) > 0 {
+		if err := a.askRepositories(ctx, u, o.Arch, add); err != nil {
+			return nil, o, err
+		}
 	}
+	if u.installed != "" {
+		index, tags, err := readIndexFile("--installed", u.installed)
+		if err != nil {
+			return nil, o, err
+		}
+		candidates = markInstalled(candidates, index.Entries, tags, u.installed)
+	}
+	return candidates, o, nil
+}
+
+// askRepositories lists the packages of the repositories that the flags or the
+// workspace name.
+func (a *app) askRepositories(ctx context.Context, u universe, arch apk.Arch, add func(entries []*apk.Entry, tag, from string)) error {
 	ws, err := a.workspace()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	keys, err := keyring(ws, o.keyrings)
+	keys, err := keyring(ws, u.keyrings)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	locations := o.repositories
-	if len(locations) == 0 {
+	locations := u.repositories
+	if len(locations) == 0 && (ws.isReal() || u.installed == "") {
 		locations = append([]string{ws.path(ws.Packages)}, ws.Repositories...)
 	}
 	for _, text := range locations {
 		tag, location := cutTag(text)
-		r, err := repo.Open(location, repo.Options{Keys: keys, AllowUntrusted: o.allowUntrusted, Offline: a.offline})
+		r, err := repo.Open(location, repo.Options{Keys: keys, AllowUntrusted: u.allowUntrusted, Offline: a.offline})
 		if err != nil {
-			return nil, namedWrong(err)
+			return namedWrong(err)
 		}
 		entries, err := r.Packages(ctx, arch)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		add(entries, tag, location)
 	}
-	return candidates, nil
+	return nil
 }
 
-// cutTag reads "@TAG=REST".
+// cutTag reads "@TAG=REST" or, as apk's list of repositories has it, "@TAG REST".
 func cutTag(text string) (tag, rest string) {
 	if strings.HasPrefix(text, "@") {
-		if tag, rest, found := strings.Cut(text[1:], "="); found {
-			return tag, rest
+		if end := strings.IndexAny(text, "= "); end > 1 {
+			return text[1:end], strings.TrimLeft(text[end+1:], " ")
 		}
 	}
 	return "", text
 }
 
-// readIndexFile reads an index without asking for a signature: the user named the file.
-func readIndexFile(name string) (*apk.Index, error) {
+// readIndexFile reads an index, or a database of what is installed, without asking
+// for a signature: the user named the file. tags are those of installed packages, by
+// name.
+func readIndexFile(flag, name string) (index *apk.Index, tags map[string]string, err error) {
+	data, err := readLimited(name)
+	if err != nil {
+		return nil, nil, usagef("%s: %v", flag, err)
+	}
+	if bytes.HasPrefix(data, []byte{0x1f, 0x8b}) {
+		index, err = apk.ReadIndex(bytes.NewReader(data), apk.Limits{})
+	} else {
+		index, err = apk.ReadIndexText(bytes.NewReader(data), apk.Limits{})
+		tags = installedTags(string(data))
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: read %s: %w", flag, name, err)
+	}
+	return index, tags, nil
+}
+
+// maxIndexFile bounds a file that is read as an index.
+const maxIndexFile = 1 << 30
+
+func readLimited(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, usagef("--index: %v", err)
+		return nil, err
 	}
 	defer f.Close()
-	index, err := apk.ReadIndex(f, apk.Limits{})
-	if err != nil {
-		return nil, fmt.Errorf("read index %s: %w", name, err)
+	data, err := io.ReadAll(io.LimitReader(f, maxIndexFile+1))
+	if err == nil && len(data) > maxIndexFile {
+		err = fmt.Errorf("%s is longer than %d bytes", name, maxIndexFile)
 	}
-	return index, nil
+	return data, err
+}
+
+// installedTags reads the tags of a database of what is installed: its lines s:TAG,
+// which an index has not.
+func installedTags(text string) map[string]string {
+	tags := map[string]string{}
+	name := ""
+	for line := range strings.Lines(text) {
+		if rest, found := strings.CutPrefix(line, "P:"); found {
+			name = strings.TrimSuffix(rest, "\n")
+		} else if rest, found := strings.CutPrefix(line, "s:"); found {
+			tags[name] = strings.TrimSuffix(rest, "\n")
+		}
+	}
+	return tags
+}
+
+// markInstalled says of the candidates which are installed, and adds the installed
+// packages that are none of them.
+func markInstalled(candidates []*solve.Package, installed []*apk.Entry, tags map[string]string, from string) []*solve.Package {
+	type key struct {
+		name    string
+		version apk.Version
+	}
+	known := map[key][]*solve.Package{}
+	for _, p := range candidates {
+		known[key{p.Name, p.Version}] = append(known[key{p.Name, p.Version}], p)
+	}
+	for _, e := range installed {
+		found := false
+		for _, p := range known[key{e.Name, e.Version}] {
+			if p.Checksum == e.Checksum || p.Checksum == (apk.Checksum{}) || e.Checksum == (apk.Checksum{}) {
+				p.Installed, found = true, true
+				// What was installed without a tag keeps none, wherever it came from.
+				if tags[e.Name] == "" {
+					p.Tag = ""
+				}
+			}
+		}
+		if !found {
+			candidates = append(candidates, &solve.Package{Entry: e, Tag: tags[e.Name], From: from, Installed: true, Gone: true})
+		}
+	}
+	return candidates
+}
+
+// warnOfDoubles tells where another source has the same name and version with other
+// bytes: the order of the sources decided.
+func (a *app) warnOfDoubles(solution, candidates []*solve.Package) {
+	chosen := map[string]*solve.Package{}
+	for _, p := range solution {
+		chosen[p.Name] = p
+	}
+	for _, q := range candidates {
+		p := chosen[q.Name]
+		if p == nil || p == q || p.Version != q.Version || p.From == q.From || p.Arch != q.Arch || p.Checksum == q.Checksum || slices.Contains([]apk.Checksum{p.Checksum, q.Checksum}, apk.Checksum{}) {
+			continue
+		}
+		fmt.Fprintln(a.err, plain(fmt.Sprintf("warning: %s has other bytes in %s; that of %s is taken", p.FullName(), q.From, p.From)))
+	}
 }

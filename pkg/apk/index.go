@@ -249,7 +249,7 @@ func (p *indexParser) record(text string, other func(key byte, value string) err
 		known, err := p.field(e, key, value)
 		switch {
 		case err != nil:
-		case known && seen[key>>6]&(1<<(key&63)) != 0:
+		case known && seen[key>>6]&(1<<(key&63)) != 0 && strings.IndexByte("Dipr", key) < 0:
 			err = errors.New("it stands there twice")
 		case !known && other != nil:
 			err = other(key, value)
@@ -312,13 +312,13 @@ func (p *indexParser) field(e *Entry, key byte, value string) (known bool, err e
 	case 'c':
 		e.Commit = value
 	case 'D':
-		e.Depends, err = p.list(value)
+		e.Depends = p.more(e, key, e.Depends, value)
 	case 'i':
-		e.InstallIf, err = p.list(value)
+		e.InstallIf = p.more(e, key, e.InstallIf, value)
 	case 'p':
-		e.Provides, err = p.list(value)
+		e.Provides = p.more(e, key, e.Provides, value)
 	case 'r':
-		e.Replaces, err = p.list(value)
+		e.Replaces = p.more(e, key, e.Replaces, value)
 	case 'q':
 		e.ReplacesPriority, err = parseNumber(value)
 	case 'k':
@@ -337,6 +337,19 @@ func (p *indexParser) license(value string) []string {
 	one := p.licenses[:1:1]
 	p.licenses = p.licenses[1:]
 	return one
+}
+
+// more adds the dependencies of a line to those of the lines before it. As with apk,
+// what is malformed makes the one package uninstallable and not the whole index useless.
+func (p *indexParser) more(e *Entry, key byte, before []Dependency, value string) []Dependency {
+	list, err := p.list(value)
+	if err != nil && e.Malformed == "" {
+		e.Malformed = fmt.Sprintf("line %d: %c: %v", p.line, key, err)
+	}
+	if len(before) > 0 {
+		return append(before, list...)
+	}
+	return list
 }
 
 // list reads dependencies into the slab.
@@ -468,6 +481,9 @@ func appendEntry(dst []byte, e *Entry) []byte {
 func (e *Entry) checkText() error {
 	if e.Checksum == (Checksum{}) {
 		return errors.New("it has no checksum")
+	}
+	if e.Malformed != "" {
+		return errors.New(e.Malformed)
 	}
 	return e.Info.checkText()
 }

@@ -211,8 +211,6 @@ func TestMalformedIndex(t *testing.T) {
 		someIs + "S:x\n":                    `line 4: package "a": S: "x" is not a number`,
 		someIs + "S:-1\n":                   `line 4: package "a": S: "-1" is negative`,
 		someIs + "I:99999999999999999999\n": `line 4: package "a": I: "99999999999999999999" does not fit in 64 bits`,
-		someIs + "D:a b><c\n":               `line 4: package "a": D: dependency "b><c": unknown operator "><"`,
-		someIs + "D:a@edge\n":               `line 4: package "a": D: dependency "a@edge": a tag is not allowed here`,
 		"C:Q1xx\nP:a\nV:1\n":                `line 1: C: malformed checksum "Q1xx"`,
 		"C:Q2xx\nP:a\nV:1\n":                `line 1: C: malformed checksum "Q2xx"`,
 		"P:a\n":                             `line 1: package "a": the version is empty`,
@@ -250,6 +248,31 @@ func TestMalformedIndex(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want %q", name, err, test.want)
 		}
+	}
+}
+
+// TestMalformedDependencies holds that a package whose dependencies can't be read
+// does not take the others with it, and is not written to another index.
+func TestMalformedDependencies(t *testing.T) {
+	text := someIs + "D:a b><c\n\n" + someSum + "P:b\nV:1\nD:x@edge\nD:y\n\n" + someSum + "P:c\nV:1\nD:x y\nD:z\np:q\n"
+	x, err := apk.ReadIndexText(strings.NewReader(text), apk.Limits{})
+	if err != nil || len(x.Entries) != 3 {
+		t.Fatalf("got %v, %v", x, err)
+	}
+	for i, want := range []string{
+		`line 4: D: dependency "b><c": unknown operator "><"`,
+		`line 9: D: dependency "x@edge": a tag is not allowed here`,
+		"",
+	} {
+		if got := x.Entries[i].Malformed; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if want := []apk.Dependency{{Name: "x"}, {Name: "y"}, {Name: "z"}}; !slices.Equal(x.Entries[2].Depends, want) {
+		t.Errorf("several lines: got %v, want %v", x.Entries[2].Depends, want)
+	}
+	if err := apk.WriteIndex(io.Discard, x); err == nil || !strings.Contains(err.Error(), "unknown operator") {
+		t.Errorf("written again: %v", err)
 	}
 }
 

@@ -221,4 +221,7 @@ type Entry struct {
 	// block, of which Checksum has the first 20 bytes only. Zero for version 2.
 	SHA256   SHA256 `json:",omitzero"`
 	FileSize int64  // bytes of the .apk file
+	// Malformed says what could not be read of the record's dependencies; empty for
+	// almost all. Such a package is there and cannot be installed.
+	Malformed string `json:",omitempty"`
 }

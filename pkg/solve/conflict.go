@@ -26,6 +26,7 @@ const (
 	factNeeds             // v depends on something
 	factExcludes          // v and w cannot stand side by side
 	factTag               // v is tagged and nothing of its tag asks for it
+	factUnfit             // v can be installed nowhere
 )
 
 // Conflict is the error of a world that has no solution: a smallest set of its
@@ -200,6 +201,8 @@ func (s *search) chain(facts []*clause) []string {
 			say(s.asker(s.world[f.at]) + " asks " + s.world[f.at].String() + s.forbidden(f, facts))
 		case factExcludes:
 			say(s.excluded(f))
+		case factUnfit:
+			say(s.unfit(f.v))
 		case factTag:
 			say(fmt.Sprintf("%s is there only for requirements of the tag %s", s.packages[f.v], s.packages[f.v].Tag))
 		}
@@ -255,6 +258,9 @@ func (s *search) answer(c *choice, world bool) string {
 		vs[i] = p.v
 		if q := s.packages[p.v]; q.Name != c.key.Name {
 			// The version that matters is that of the name.
+			if p.bare {
+				return fmt.Sprintf(", but %s provides %s without a version", q, c.key.Name)
+			}
 			return fmt.Sprintf(", but %s provides %s=%s", q, c.key.Name, p.version)
 		}
 	}
@@ -339,45 +345,95 @@ func provided(p *Package) []string {
 }
 
 // hints tries what the user could change about the requirements in conflict, and
-// tells what helps.
+// tells what helps: the world as a whole if that can be, else this conflict.
 func (s *search) hints(culprits []Requirement) []string {
+	if hints := s.remedies(culprits, s.world); len(hints) > 0 {
+		return hints
+	}
+	return append(s.remedies(culprits, culprits), "this is not the only conflict of the world")
+}
+
+// remedies gives, for each requirement in conflict, what to do about it so that the
+// rest of world has a solution.
+func (s *search) remedies(culprits, world []Requirement) []string {
 	var hints []string
 	for _, r := range culprits {
-		var rest []Requirement
-		for _, other := range s.world {
-			if other != r {
-				rest = append(rest, other)
-			}
-		}
+		rest := slices.DeleteFunc(slices.Clone(world), func(other Requirement) bool { return other == r })
 		if !s.solvable(rest) {
 			continue
 		}
-		if u, ok := s.universe.(interface{ Names() []string }); ok && !r.Conflict && len(s.universe.Providers(r.Name)) == 0 {
-			if near := diag.DidYouMean(r.Name, u.Names()); near != "" {
-				hints = append(hints, near)
-				continue
-			}
+		if hint := s.remedy(r, rest); hint != "" {
+			hints = append(hints, hint)
 		}
-		bare := r
-		bare.Op, bare.Version = apk.Any, ""
-		if r.Op != apk.Any && !r.Conflict {
-			if t := newSearch(s.universe, append(slices.Clone(rest), bare), s.options); t.run() {
-				for _, o := range t.choice(bare.Dependency, bare.Tag, s.options.AnyRevision).options {
-					if t.reached[o.v] {
-						hints = append(hints, fmt.Sprintf("ask %s instead of %s: there is a solution with %s", bare, r, t.packages[o.v]))
-						break
-					}
-				}
-				continue
-			}
-		}
-		hints = append(hints, "leave out "+r.String())
 	}
 	if len(hints) > 1 && len(culprits) == len(hints) {
 		// Where each of them would help, one line says so.
 		return []string{strings.Join(hints, "; or ")}
 	}
 	return hints
+}
+
+// remedy says what to ask instead of a requirement, or to leave it out.
+func (s *search) remedy(r Requirement, rest []Requirement) string {
+	if u, ok := s.universe.(interface{ Names() []string }); ok && !r.Conflict && len(s.universe.Providers(r.Name)) == 0 {
+		if near := diag.DidYouMean(r.Name, u.Names()); near != "" {
+			return near
+		}
+	}
+	try := func(d Requirement) string {
+		t := newSearch(s.universe, append(slices.Clone(rest), d), s.options)
+		if !t.run() {
+			return ""
+		}
+		for _, o := range t.choice(d.Dependency, d.Tag, s.options.AnyRevision).options {
+			if t.reached[o.v] {
+				return fmt.Sprintf("ask %s instead of %s: there is a solution with %s", d, r, t.packages[o.v])
+			}
+		}
+		return ""
+	}
+	if r.Conflict {
+		return "leave out " + r.String()
+	}
+	if r.Op == apk.Equal && !s.options.AnyRevision {
+		// Most who ask for 1.2 mean every revision of it.
+		fuzzy := r
+		fuzzy.Op = apk.Fuzzy
+		if hint := try(fuzzy); hint != "" {
+			return hint
+		}
+	}
+	if r.Op != apk.Any {
+		bare := r
+		bare.Op, bare.Version = apk.Any, ""
+		if hint := try(bare); hint != "" {
+			return hint
+		}
+	}
+	if r.Tag == "" {
+		// A tag that would let the package in.
+		for _, p := range s.tagged(r) {
+			tagged := r
+			tagged.Tag = p.Tag
+			if hint := try(tagged); hint != "" {
+				return hint
+			}
+		}
+	}
+	return "leave out " + r.String()
+}
+
+// tagged gives the tagged packages that would satisfy a requirement with their tag,
+// in canonical order.
+func (s *search) tagged(r Requirement) []*Package {
+	var found []*Package
+	for _, p := range s.universe.Providers(r.Name) {
+		if p.Tag != "" && !s.tags[p.Tag] && s.archFits(p) {
+			found = append(found, p)
+		}
+	}
+	slices.SortFunc(found, canonical)
+	return slices.CompactFunc(found, func(a, b *Package) bool { return a.Tag == b.Tag })
 }
 
 // ambiguous makes the question to the user of a tie.
@@ -405,60 +461,4 @@ func (s *search) ambiguous(c *choice, choices []string) *Ambiguous {
 		}
 	}
 	return a
-}
-
-// Why gives the shortest way from the world to the package name in a solution:
-// each link needs the next one. It gives nil when the solution has no such package.
-func Why(solution []*Package, world []Requirement, name string, o Options) []Link {
-	u := NewUniverse(solution)
-	s := newSearch(u, world, o)
-	type step struct {
-		link Link
-		from int
-		v    int32
-	}
-	var steps []step
-	visited := map[int32]bool{}
-	visit := func(from int, asks Requirement, c *choice) {
-		for _, option := range c.options {
-			if !visited[option.v] {
-				visited[option.v] = true
-				steps = append(steps, step{Link{Asks: asks, Package: s.packages[option.v]}, from, option.v})
-			}
-		}
-	}
-	for _, r := range s.world {
-		if !r.Conflict {
-			visit(-1, r, s.choice(r.Dependency, r.Tag, o.AnyRevision))
-		}
-	}
-	for i := 0; i < len(steps); i++ {
-		if v := steps[i].v; s.packages[v].Name == name {
-			var links []Link
-			for at := i; at >= 0; at = steps[at].from {
-				links = append(links, steps[at].link)
-			}
-			slices.Reverse(links)
-			return links
-		}
-		v := steps[i].v
-		d := s.detail(v)
-		for _, c := range d.needs {
-			visit(i, Requirement{Dependency: c.key.Dependency, From: s.packages[v].FullName()}, c)
-		}
-		for _, w := range d.triggers {
-			if !visited[w] {
-				visited[w] = true
-				steps = append(steps, step{Link{Asks: Requirement{From: s.packages[v].FullName()}, Package: s.packages[w], InstallIf: true}, i, w})
-			}
-		}
-	}
-	return nil
-}
-
-// Link is one step of the way from the world to a package.
-type Link struct {
-	Asks      Requirement // From says who asks; without a name where the package came by install_if
-	Package   *Package    // what satisfies it
-	InstallIf bool
 }

@@ -44,7 +44,11 @@ func gives(p *Package, d apk.Dependency) (version apk.Version, bare, ok bool) {
 	}
 	for _, q := range p.Provides {
 		if q.Name == d.Name {
-			return q.Version, q.Op == apk.Any, q.Op == apk.Any || d.Op == apk.Any || d.Matches(q.Version)
+			if q.Op == apk.Any {
+				// Older than any version.
+				return "", true, d.Op == apk.Any || d.Op == apk.Less || d.Op == apk.LessEqual || d.Op == apk.LessFuzzy
+			}
+			return q.Version, false, d.Op == apk.Any || d.Matches(q.Version)
 		}
 	}
 	return "", false, false
@@ -70,6 +74,20 @@ func (o *oracle) holds(set uint32) bool {
 		}
 	}
 	return o.each(set, func(i int, p *Package) bool {
+		names := []string{p.Name} // with a version
+		for _, d := range p.Provides {
+			if slices.Contains(names, d.Name) {
+				return false
+			}
+			if d.Op != apk.Any {
+				names = append(names, d.Name)
+			}
+		}
+		for _, d := range p.Provides {
+			if d.Op == apk.Any && slices.Contains(names, d.Name) {
+				return false
+			}
+		}
 		for _, d := range p.Depends {
 			others := set
 			if d.Conflict {
@@ -322,39 +340,11 @@ func (o *oracle) walk() oracleAnswer {
 		}
 		panic("no option of " + a.key)
 	}
-next:
-	for {
-		for len(queue) > 0 {
-			a := queue[0]
-			queue = queue[1:]
-			if o.meets(reached, a.Dependency) {
-				continue
-			}
-			options := o.options(a.Requirement)
-			if slices.ContainsFunc(options, func(x oracleOption) bool { return x.name != options[0].name }) {
-				waiting = append(waiting, a)
-			} else {
-				settle(a, false)
-			}
-		}
-		for _, open := range []bool{false, true} {
-			for _, a := range waiting {
-				if o.meets(reached, a.Dependency) {
-					continue
-				}
-				options := o.options(a.Requirement)
-				isOpen := options[0].open && slices.ContainsFunc(options, func(x oracleOption) bool {
-					return x.class == options[0].class && x.name != options[0].name
-				})
-				if isOpen == open {
-					settle(a, true)
-					continue next
-				}
-			}
-		}
+	come := func(last bool) bool {
 		var due []int
 		for i := range o.packages {
-			if reached>>i&1 == 0 && o.due(i, reached) {
+			excluding := slices.ContainsFunc(o.packages[i].InstallIf, func(d apk.Dependency) bool { return d.Conflict })
+			if reached>>i&1 == 0 && (last || !excluding) && o.due(i, reached) {
 				due = append(due, i)
 			}
 		}
@@ -377,8 +367,46 @@ next:
 		for _, i := range due {
 			if grant(i) {
 				came |= 1 << i
-				continue next
+				return true
 			}
+		}
+		return false
+	}
+next:
+	for {
+		for len(queue) > 0 {
+			a := queue[0]
+			queue = queue[1:]
+			if o.meets(reached, a.Dependency) {
+				continue
+			}
+			options := o.options(a.Requirement)
+			if slices.ContainsFunc(options, func(x oracleOption) bool { return x.name != options[0].name }) {
+				waiting = append(waiting, a)
+			} else {
+				settle(a, false)
+			}
+		}
+		if come(false) {
+			continue
+		}
+		for _, open := range []bool{false, true} {
+			for _, a := range waiting {
+				if o.meets(reached, a.Dependency) {
+					continue
+				}
+				options := o.options(a.Requirement)
+				isOpen := options[0].open && slices.ContainsFunc(options, func(x oracleOption) bool {
+					return x.class == options[0].class && x.name != options[0].name
+				})
+				if isOpen == open {
+					settle(a, true)
+					continue next
+				}
+			}
+		}
+		if come(true) {
+			continue
 		}
 		break
 	}

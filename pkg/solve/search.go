@@ -2,6 +2,7 @@ package solve
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -82,8 +83,9 @@ func newSearch(u Universe, world []Requirement, o Options) *search {
 		return &clause{lits: []lit{no(v), no(w)}, fact: fact{kind: factExcludes, v: v, w: w}}
 	}
 	s.world = slices.Clone(world)
+	s.options.Upgrade = o.Upgrade || o.Latest
 	slices.SortStableFunc(s.world, func(a, b Requirement) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.String(), b.String()), strings.Compare(a.From, b.From))
+		return cmp.Or(compareNames(a.Name, b.Name), strings.Compare(a.String(), b.String()), strings.Compare(a.From, b.From))
 	})
 	for _, r := range s.world {
 		if r.Tag != "" {
@@ -117,11 +119,33 @@ func (s *search) tell(c *clause) {
 	}
 }
 
+// compareNames is the order in which apk shows names and goes through a world:
+// that of the letters, whatever their case, then that of the bytes.
+func compareNames(a, b string) int {
+	for i := range min(len(a), len(b)) {
+		if c := cmp.Compare(lower(a[i]), lower(b[i])); c != 0 {
+			return c
+		}
+	}
+	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
+}
+
 // matches says whether a name with this version, or provided without one,
-// satisfies d; a conflict is satisfied by what it forbids.
+// satisfies d; a conflict is satisfied by what it forbids. A name without a version
+// comes before every version of it, as in apk: it satisfies "<2" and not ">=1".
 func matches(d apk.Dependency, version apk.Version, bare, anyRevision bool) bool {
-	if bare || d.Op == apk.Any {
+	if d.Op == apk.Any {
 		return true
+	}
+	if bare {
+		return d.Op == apk.Less || d.Op == apk.LessEqual || d.Op == apk.LessFuzzy
 	}
 	if anyRevision {
 		return d.MatchesAnyRevision(version)
@@ -144,10 +168,27 @@ func (s *search) number(p *Package) int32 {
 
 // usable says whether the package may be in a solution at all.
 func (s *search) usable(p *Package) bool {
-	if s.options.Arch != "" && p.Arch != "" && p.Arch != "noarch" && p.Arch != s.options.Arch {
+	if !s.archFits(p) {
+		return false
+	}
+	if p.Tag == "" && s.options.Latest && !s.isLatest(p) {
 		return false
 	}
 	return p.Tag == "" || p.Installed || s.tags[p.Tag]
+}
+
+// isLatest says that no repository without a tag has a higher version of the package.
+func (s *search) isLatest(p *Package) bool {
+	for _, q := range s.universe.Providers(p.Name) {
+		if q.Name == p.Name && q.Tag == "" && q.Version.Compare(p.Version) > 0 && s.archFits(q) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *search) archFits(p *Package) bool {
+	return s.options.Arch == "" || p.Arch == "" || p.Arch == "noarch" || p.Arch == s.options.Arch
 }
 
 // name gives all packages that have or provide a name, in canonical order.
@@ -212,9 +253,11 @@ func (s *search) choice(d apk.Dependency, tag string, anyRevision bool) *choice 
 // class compares two providers by every preference that comes before priority.
 func (s *search) class(tag string, a, b provider) int {
 	p, q := s.packages[a.v], s.packages[b.v]
+	stays := func(p *Package) int { return asInt(!p.Installed && !s.options.Upgrade) }
 	return cmp.Or(
+		asInt(s.options.Available && p.Gone)-asInt(s.options.Available && q.Gone),
 		place(tag, p)-place(tag, q),
-		asInt(q.Installed)-asInt(p.Installed),
+		stays(p)-stays(q),
 		cmp.Compare(p.Rank, q.Rank),
 		asInt(a.bare)-asInt(b.bare),
 		compareProvided(b, a),
@@ -251,9 +294,13 @@ func (s *search) rank(c *choice, found []provider) {
 	// found is in canonical order, in which the packages of a name stand by version.
 	slices.SortStableFunc(found, func(a, b provider) int { return s.class(c.key.tag, a, b) })
 	type group struct {
-		name     string
-		priority int64
-		members  []provider
+		name      string
+		priority  int64
+		installed bool
+		members   []provider
+	}
+	compare := func(a, b *group) int {
+		return cmp.Or(cmp.Compare(b.priority, a.priority), asInt(b.installed)-asInt(a.installed))
 	}
 	c.single = true
 	classes := 0
@@ -269,11 +316,12 @@ func (s *search) rank(c *choice, found []provider) {
 				groups = append(groups, &group{name: q.Name, priority: q.ProviderPriority})
 			}
 			last := groups[len(groups)-1]
+			last.installed = last.installed || q.Installed
 			last.members = append(last.members, p)
 		}
-		slices.SortStableFunc(groups, func(a, b *group) int { return cmp.Compare(b.priority, a.priority) })
+		slices.SortStableFunc(groups, compare)
 		for i, g := range groups {
-			if i == 0 || g.priority != groups[i-1].priority {
+			if i == 0 || compare(groups[i-1], g) != 0 {
 				classes++
 			}
 			if len(c.options) > 0 && g.name != c.options[0].name {
@@ -301,6 +349,9 @@ func (s *search) expand(v int32) *clause {
 	if d == nil {
 		d = s.detail(v)
 		s.details[v] = d
+		if s.unfit(v) != "" {
+			conflict = s.add(&clause{lits: []lit{no(v)}, fact: fact{kind: factUnfit, v: v}})
+		}
 		for i, c := range d.needs {
 			f := &clause{lits: make([]lit, 1, len(c.options)+1), fact: fact{kind: factNeeds, v: v, at: i, choice: c}}
 			f.lits[0] = no(v)
@@ -326,6 +377,28 @@ func (s *search) expand(v int32) *clause {
 		}
 	}
 	return nil
+}
+
+// unfit says why a package can be installed nowhere: its record can't be read, or it
+// has or provides a name twice and stands in its own way, since a name with a version
+// belongs to one provider. It is empty for all others.
+func (s *search) unfit(v int32) string {
+	p := s.packages[v]
+	if p.Malformed != "" {
+		return fmt.Sprintf("%s cannot be installed: its record in %s is malformed: %s", p, cmp.Or(p.From, "the index"), p.Malformed)
+	}
+	for i := range p.Provides {
+		d := &p.Provides[i]
+		if d.Name == p.Name {
+			return fmt.Sprintf("%s cannot be installed: it provides its own name", p)
+		}
+		for j := range p.Provides[:i] {
+			if e := &p.Provides[j]; e.Name == d.Name && (e.Op != apk.Any || d.Op != apk.Any) {
+				return fmt.Sprintf("%s cannot be installed: it provides %s twice", p, d.Name)
+			}
+		}
+	}
+	return ""
 }
 
 func (s *search) detail(v int32) *detail {

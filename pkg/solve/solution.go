@@ -1,6 +1,9 @@
 package solve
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // solution is what one walk came to.
 type solution struct {
@@ -131,34 +134,95 @@ func all[T any](list []T, holds func(T) bool) bool {
 	return !slices.ContainsFunc(list, func(t T) bool { return !holds(t) })
 }
 
-// installOrder gives the packages of a solution, each after what it depends on,
-// and what came by install_if after what it came for.
+// installOrder gives the packages of a solution in the order in which apk installs
+// them: it goes through the world by name, of each package first through what it
+// depends on, in the order of the package's own list; and after a package come those
+// whose install_if it completes.
 func (s *search) installOrder(r *solution) []*Package {
-	packages := make([]*Package, 0, len(r.packages))
-	begun := make([]bool, len(s.packages))
-	var visit func(v int32)
-	serve := func(c *choice) {
-		for _, o := range c.options {
-			if in(r.there, o.v) {
-				visit(o.v)
+	o := order{search: s, solution: r, begun: make([]bool, len(s.packages)), processed: map[string]bool{}}
+	for _, q := range s.world {
+		o.name(q.Name)
+	}
+	rest := slices.Clone(r.packages)
+	slices.SortFunc(rest, func(v, w int32) int { return compareNames(s.packages[v].Name, s.packages[w].Name) })
+	for _, v := range rest {
+		o.name(s.packages[v].Name)
+	}
+	for _, v := range rest {
+		o.visit(v) // what shares all of its names
+	}
+	return o.packages
+}
+
+type order struct {
+	*search
+	*solution
+	packages  []*Package
+	begun     []bool
+	processed map[string]bool // names
+}
+
+func (o *order) name(name string) {
+	if o.processed[name] {
+		return
+	}
+	o.processed[name] = true
+	if p := o.serves(name); p.v >= 0 {
+		o.visit(p.v)
+	}
+}
+
+// serves gives the package of the solution that has the name or, of those that only
+// provide it, the best; or -1.
+func (o *order) serves(name string) provider {
+	best := provider{v: -1}
+	for _, p := range o.search.name(name) {
+		if !in(o.there, p.v) {
+			continue
+		}
+		if best.v < 0 || cmp.Or(asInt(p.bare)-asInt(best.bare), cmp.Compare(o.search.packages[best.v].ProviderPriority, o.search.packages[p.v].ProviderPriority)) < 0 {
+			best = p
+		}
+	}
+	return best
+}
+
+func (o *order) visit(v int32) {
+	if o.begun[v] {
+		return
+	}
+	o.begun[v] = true
+	p := o.search.packages[v]
+	names := append([]string{p.Name}, provided(p)...)
+	for _, name := range names {
+		o.processed[name] = true
+	}
+	for _, d := range p.Depends {
+		o.name(d.Name)
+	}
+	o.packages = append(o.packages, p)
+	for _, name := range names {
+		for _, w := range o.triggered(name) {
+			// apk looks at the names that such a package has, whoever serves them in
+			// the end: a provider without any install_if comes at this place, too.
+			q := o.search.packages[w]
+			for _, name := range append([]string{q.Name}, provided(q)...) {
+				if p := o.serves(name); p.v >= 0 && !o.processed[name] && o.ready(p.v) {
+					o.name(name)
+				}
 			}
 		}
 	}
-	visit = func(v int32) {
-		if begun[v] {
-			return
+}
+
+// ready says that a package's install_if holds for what was come to so far.
+func (o *order) ready(v int32) bool {
+	for _, d := range o.search.packages[v].InstallIf {
+		p := o.serves(d.Name)
+		met := p.v >= 0 && p.v != v && matches(d, p.version, p.bare, false)
+		if met == d.Conflict || !d.Conflict && !o.processed[d.Name] {
+			return false
 		}
-		begun[v] = true
-		for _, c := range s.details[v].needs {
-			serve(c)
-		}
-		packages = append(packages, s.packages[v])
 	}
-	for _, c := range s.asks {
-		serve(c)
-	}
-	for _, v := range r.packages {
-		visit(v)
-	}
-	return packages
+	return true
 }

@@ -6,11 +6,12 @@
 // # What holds in every solution
 //
 // Every requirement of the world and every dependency of a package is satisfied
-// by a package of the solution: one of that name, or one that provides it. A
-// package that provides a name without a version satisfies every version of it.
-// Nothing that a "!name" matches is there, except the package that says so.
-// A name belongs to one package: its bearer, or one that provides it with a
-// version; only packages that provide it without a version stand side by side.
+// by a package of the solution: one of that name, or one that provides it. A name
+// that is provided without a version comes before every version of it: it satisfies
+// "<2", and not ">=1". Nothing that a "!name" matches is there, except the package
+// that says so. A name belongs to one package: its bearer, or one that provides it
+// with a version; only packages that provide it without a version stand side by
+// side, and a package that has or provides one name twice stands nowhere.
 // A tagged package is there only when a requirement of its tag, or what such a
 // requirement pulls in, asks for it. Every package is there because something
 // needs it, or by its install_if.
@@ -18,18 +19,42 @@
 // # Which of the solutions
 //
 // The search walks the requirements breadth first, the world sorted, then the
-// dependencies of what was chosen. A requirement that packages of several names
-// could satisfy waits until nothing else is left to decide, since what is there
-// by then may satisfy it. Each requirement gets the best package with which a
-// solution of the whole still exists. Best is, in this order: of the tag asked
-// for, else of no tag; installed already; of the lower rank; of the highest
-// version of the name asked for; of the highest provider priority; with the
-// fewest packages in the end; first by name; and of one name, the highest version
-// of its own. In the end come the packages whose install_if is fulfilled, each if
-// it can be there beside the rest.
+// dependencies of what was chosen. Then come the packages whose install_if what was
+// chosen fulfils, each if it can be there beside the rest; those whose install_if
+// has a "!name" come last of all. A requirement that packages of several names
+// could satisfy waits until then, since what is there may satisfy it. Each
+// requirement gets the best package with which a solution of the whole still exists.
+// Best is, in this order:
+//
+//   - of the tag asked for, else of no tag
+//   - installed already (not with Options.Upgrade)
+//   - of the lower rank
+//   - of the highest version of the name asked for
+//   - of the highest provider priority
+//   - with the fewest packages in the end
+//   - first by name
+//   - of one name, the highest version of its own
+//   - of the source that comes first
 //
 // Of several names with no version and no priority none is better than another:
 // where each of them gives a solution, that is a question ([Ambiguous]).
+//
+// # Where it differs from apk
+//
+// The semantics are those of apk-tools 3 (doc/apk-package.5, doc/apk-world.5 and
+// src/solver.c, by what they do). apk's solver does not go back, so it refuses worlds
+// that have a solution; this one finds it. What differs on purpose: a name without
+// version and priority that only one package can satisfy is no question here; what
+// is installed answers such a question, and stays where a package of higher priority
+// could replace it; and apk leaves the choice between equals to the order in which
+// it read them, where here the fewest packages and then the name decide.
+//
+// # How
+//
+// A conflict-driven search (see engine) over packages as variables: it learns what
+// cannot be from every dead end, so it is complete, and its proof of a contradiction
+// is where [Conflict] begins. Packages become known as they are reached: a world's
+// cost is that of what it could pull in, not that of the universe.
 package solve
 
 import (
@@ -45,13 +70,20 @@ type Package struct {
 	// Rank is the place of the package's source in the declared order: a lower
 	// rank is preferred to a higher version.
 	Rank int
+	// Order is the place of the package's source among those of its rank. It
+	// decides where the same version of a name comes from.
+	Order int
 	// Tag is the repository's tag, e.g. "edge"; a tagged package serves only
 	// requirements that ask for the tag, and what those pull in.
 	Tag string
 	// Origin of the bytes, for messages, e.g. the repository's location.
 	From string
-	// Installed says that the package is there already and stays if it can.
+	// Installed says that the package is there already and stays if it can. It may
+	// stay whatever its tag is; without a tag of the world's it is no better there
+	// than a tagged package.
 	Installed bool
+	// Gone says that the package is installed and no repository has it any more.
+	Gone bool
 }
 
 // Universe is all packages there are.
@@ -78,6 +110,15 @@ type Options struct {
 	// Arch leaves out packages of other architectures; packages of noarch, and
 	// those that name none, stay. Empty takes all.
 	Arch apk.Arch
+	// Upgrade prefers a higher version to what is installed, and a higher provider
+	// priority; what is installed only decides between equals.
+	Upgrade bool
+	// Available prefers what a repository has to what is installed and gone from
+	// all of them.
+	Available bool
+	// Latest allows the highest version of each package alone: where that cannot
+	// be, there is no solution. It implies Upgrade. Tagged packages are let off.
+	Latest bool
 }
 
 // maxTies is how many alternatives of equal preference are tried to find the

@@ -1,12 +1,13 @@
 package solve
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/tarn-build/tarn/pkg/apk"
 )
 
 func TestParseRequirement(t *testing.T) {
@@ -55,7 +56,7 @@ func FuzzParseRequirement(f *testing.F) {
 	})
 }
 
-func TestWhy(t *testing.T) {
+func TestGraph(t *testing.T) {
 	s := readScenario(t, txtar.Parse([]byte(`
 -- packages --
 nginx 1-r0
@@ -64,36 +65,48 @@ openssl 3-r0
 	provides so:libssl.so.3=3
 	depends zlib
 pcre2 10-r0
+	depends zlib>=1
 zlib 1-r0
 zlib-doc 1-r0
 	install_if zlib docs
 docs 1-r0
 -- world --
 docs
-nginx
+nginx # web.yaml:3:5
 `)))
 	solution, err := Solve(NewUniverse(s.packages), s.world, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	g := NewGraph(solution, s.world, Options{})
 	tests := map[string]string{
-		"nginx":    "nginx: nginx-1-r0",
-		"zlib":     "nginx: nginx-1-r0, so:libssl.so.3: openssl-3-r0, zlib: zlib-1-r0",
-		"zlib-doc": "docs: docs-1-r0, install_if: zlib-doc-1-r0",
-		"absent":   "",
+		"nginx":          "web.yaml:3:5 asks nginx",
+		"zlib":           "web.yaml:3:5 asks nginx, nginx-1-r0 needs so:libssl.so.3, openssl-3-r0 needs zlib; web.yaml:3:5 asks nginx, nginx-1-r0 needs pcre2, pcre2-10-r0 needs zlib>=1",
+		"zlib-doc":       "world asks docs, install_if zlib docs",
+		"so:libssl.so.3": "web.yaml:3:5 asks nginx, nginx-1-r0 needs so:libssl.so.3",
+		"absent":         "",
 	}
 	for name, want := range tests {
-		var steps []string
-		for _, link := range Why(solution, s.world, name, Options{}) {
-			asks := link.Asks.String()
-			if link.InstallIf {
-				asks = "install_if"
+		var ways []string
+		for _, p := range g.Find(apk.Dependency{Name: name}) {
+			chains, more := g.Chains(p, 10)
+			if more {
+				t.Errorf("%s: more than 10 ways", name)
 			}
-			steps = append(steps, fmt.Sprintf("%s: %s", asks, link.Package))
+			for _, chain := range chains {
+				var words []string
+				for _, link := range chain {
+					words = append(words, link.String())
+				}
+				ways = append(ways, strings.Join(words, ", "))
+			}
 		}
-		if got := strings.Join(steps, ", "); got != want {
+		if got := strings.Join(ways, "; "); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
+	}
+	if _, more := g.Chains(g.Find(apk.Dependency{Name: "zlib"})[0], 1); !more {
+		t.Error("one of two ways, and no word of the other")
 	}
 }
 

@@ -123,6 +123,7 @@ func canonical(a, b *Package) int {
 	if c := cmp.Or(
 		strings.Compare(string(a.Version), string(b.Version)),
 		cmp.Compare(a.Rank, b.Rank),
+		cmp.Compare(a.Order, b.Order),
 		strings.Compare(a.Tag, b.Tag),
 		strings.Compare(a.From, b.From),
 		strings.Compare(string(a.Arch), string(b.Arch)),

@@ -3,6 +3,8 @@ package solve
 import (
 	"slices"
 	"strings"
+
+	"github.com/tarn-build/tarn/pkg/apk"
 )
 
 // walk decides what the engine leaves open, in the order of preference. All of
@@ -137,6 +139,9 @@ func (s *search) advance() (done bool, conflict *clause) {
 		}
 		s.head++
 	}
+	if s.come(false) {
+		return false, nil
+	}
 	for _, open := range []bool{false, true} {
 		for _, a := range s.waiting {
 			if a.open == open && !s.satisfied(a.choice) {
@@ -145,13 +150,7 @@ func (s *search) advance() (done bool, conflict *clause) {
 			}
 		}
 	}
-	if v := s.fulfilled(); v >= 0 {
-		if s.value[v] == 0 {
-			s.choose(yes(v))
-		} else {
-			s.extra = append(s.extra, v)
-			s.reach(v)
-		}
+	if s.come(true) {
 		return false, nil
 	}
 	for _, l := range s.trail {
@@ -219,12 +218,28 @@ func (s *search) settle(a asked) {
 	s.reach(v)
 }
 
+// come decides for, or reaches, the next package whose install_if is fulfilled. One
+// whose install_if has a conflict comes when all else is decided (last).
+func (s *search) come(last bool) bool {
+	v := s.fulfilled(last)
+	if v < 0 {
+		return false
+	}
+	if s.value[v] == 0 {
+		s.choose(yes(v))
+	} else {
+		s.extra = append(s.extra, v)
+		s.reach(v)
+	}
+	return true
+}
+
 // fulfilled gives the next package whose install_if is fulfilled and that is not
 // ruled out, or -1.
-func (s *search) fulfilled() int32 {
+func (s *search) fulfilled(last bool) int32 {
 	best := int32(-1)
 	for _, v := range s.ifs {
-		if s.value[v] < 0 || s.reached[v] || !s.due(v) {
+		if s.value[v] < 0 || s.reached[v] || !last && s.hasExcluding(v) || !s.due(v) {
 			continue
 		}
 		if best < 0 || s.before(v, best) {
@@ -232,6 +247,11 @@ func (s *search) fulfilled() int32 {
 		}
 	}
 	return best
+}
+
+// hasExcluding says whether a package's install_if has a conflict.
+func (s *search) hasExcluding(v int32) bool {
+	return slices.ContainsFunc(s.packages[v].InstallIf, func(d apk.Dependency) bool { return d.Conflict })
 }
 
 // before orders packages that come by install_if: by name, then by preference.
