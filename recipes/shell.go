@@ -65,9 +65,26 @@ func quoteText(value string) string {
 	return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
 }
 
+// simpleWord is text in which the shell finds nothing to do, between double quotes or without.
+var simpleWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,=-]+$`)
+
+// simpleWords are the words of a value if all are simple.
+func simpleWords(value string) (words []string, ok bool) {
+	words = strings.Fields(value)
+	for _, word := range words {
+		if !simpleWord.MatchString(word) {
+			return nil, false
+		}
+	}
+	return words, true
+}
+
 var errShape = errors.New("closes the quotes it stands in")
 
 func quoteString(value string) (string, error) {
+	if simpleWord.MatchString(value) {
+		return `"` + value + `"`, nil
+	}
 	file, err := parseShell(`x="` + value + `"`)
 	if err != nil {
 		return "", err
@@ -86,6 +103,9 @@ func quoteString(value string) (string, error) {
 var errWords = errors.New("is more than words: quote ; | & < > ( ) and what begins with [")
 
 func quoteWords(value string) (string, error) {
+	if words, ok := simpleWords(value); ok {
+		return strings.Join(words, " "), nil
+	}
 	file, err := parseShell("x=(\n" + value + "\n)")
 	if err != nil {
 		if strings.Contains(err.Error(), "quote") {
@@ -135,7 +155,9 @@ func onlyCall(file *syntax.File) (*syntax.CallExpr, bool) {
 }
 
 func parseShell(text string) (*syntax.File, error) {
-	file, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(text), "")
+	parser := parsers.Get().(*syntax.Parser)
+	defer parsers.Put(parser)
+	file, err := parser.Parse(strings.NewReader(text), "")
 	if parseError, ok := errors.AsType[syntax.ParseError](err); ok {
 		return nil, errors.New(parseError.Text)
 	}
@@ -143,8 +165,10 @@ func parseShell(text string) (*syntax.File, error) {
 }
 
 func printShell(node syntax.Node) (string, error) {
+	printer := printers.Get().(*syntax.Printer)
+	defer printers.Put(printer)
 	var b strings.Builder
-	err := syntax.NewPrinter().Print(&b, node)
+	err := printer.Print(&b, node)
 	return b.String(), err
 }
 

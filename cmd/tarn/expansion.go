@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -57,6 +58,8 @@ func (x *expansion) recipe(r *recipes.Recipe, loading error) expanded {
 // each reads and expands files side by side, and gives them in their order.
 func (x *expansion) each(files []string) iter.Seq[expanded] {
 	return func(yield func(expanded) bool) {
+		// Next to nothing of what is made on the way stays: collecting it seldom is cheaper.
+		defer debug.SetGCPercent(debug.SetGCPercent(400))
 		results := make([]chan expanded, len(files))
 		for i := range results {
 			results[i] = make(chan expanded, 1)
