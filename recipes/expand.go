@@ -25,8 +25,8 @@ const (
 const maxPipelineDepth = 32
 
 // Expand makes the script of a recipe for a target: nothing is left to decide in
-// it. All mistakes of the recipe, and of the pipeline files as it uses them, come
-// at once as [diag.Problems], and beside them what could be made of it, which has at
+// it. All mistakes of the recipe (those that reading found as well), and of the pipeline
+// files as it uses them, come at once as [diag.Problems], and beside them what could be made of it, which has at
 // least the names of its packages and is not to be built. A recipe that is not made for
 // the target's architecture gives an [*ArchError].
 //
@@ -42,7 +42,21 @@ func Expand(r *Recipe, t Target, p *Pipelines) (*Script, error) {
 	}
 	e.problems.Sort()
 	e.problems = slices.Compact(e.problems)
-	return s, e.problems.Err()
+	nameSteps(e.problems, r.path, r.Here)
+	return s, withFurther(r.mistakes, e.problems).Err()
+}
+
+// withFurther adds mistakes that expanding found, but for those on lines that reading
+// found wrong already: they follow from what was not read.
+func withFurther(read, found diag.Problems) diag.Problems {
+	all := slices.Clone(read)
+	for _, p := range found {
+		if !slices.ContainsFunc(read, func(r diag.Problem) bool { return r.File == p.File && r.Line == p.Line }) {
+			all = append(all, p)
+		}
+	}
+	all.Sort()
+	return all
 }
 
 type expander struct {
@@ -153,10 +167,10 @@ func (e *expander) variables() {
 	e.vars["package.full-version"] = e.main.full
 	e.main.description = plainText(pkg.Description, e.vars)
 	e.vars["package.description"] = e.main.description
-	if !namePattern.MatchString(e.main.name) {
+	if pkg.Name != "" && !namePattern.MatchString(e.main.name) {
 		e.add(badName(pkg.Here.Value("name"), e.main.name))
 	}
-	if _, err := apk.ParseVersion(e.main.full); err != nil {
+	if _, err := apk.ParseVersion(e.main.full); err != nil && pkg.Version != "" {
 		e.add(pkg.Here.Value("version").Problem("like 1.2.3, 1.2.3a, 1.2_rc1, 1.2_git20240131: numbers, a letter, suffixes", "%q is no version that apk knows", e.main.version))
 	}
 	e.final = &scope{vars: e.vars}
@@ -235,7 +249,11 @@ func (e *expander) variants() []variant {
 			continue
 		}
 		if first, again := taken[v.name]; again {
-			e.add(at.Problem("", "two packages are called %q, the first in line %d", v.name, first.Line()))
+			hint := ""
+			if v.Range != "" && first == at {
+				hint = "each item of the range makes a package: put ${{range.key}} into the name"
+			}
+			e.add(at.Problem(hint, "two packages are called %q, the first in line %d", v.name, first.Line()))
 			continue
 		}
 		taken[v.name] = at

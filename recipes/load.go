@@ -7,22 +7,17 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/tarn-build/tarn/pkg/diag"
-	"github.com/tarn-build/tarn/pkg/rootfs"
 	"github.com/tarn-build/tarn/pkg/yamlread"
 )
 
-// namePattern is what packages may be called.
-var namePattern = regexp.MustCompile(`^[a-zA-Z\d][a-zA-Z\d+_.-]*$`)
-
 // Load reads the recipe in fsys at path, which is also the name that mistakes
 // carry. The folder of the same name beside it holds its local files. All mistakes
-// come at once, as [diag.Problems], and beside them what could be read, if it has a name: [Expand]
-// may find more in it. A file that can't be read gives the error of fsys.
+// come at once, as [diag.Problems], and beside them what could be read: [Expand] finds the rest
+// and tells all. A file that can't be read gives the error of fsys.
 func Load(fsys fs.FS, path string) (*Recipe, error) { return load(fsys, path, path) }
 
 // LoadFile is Load for a file of this machine. No symbolic link leads out of the folder
@@ -47,15 +42,17 @@ func load(fsys fs.FS, name, shown string) (*Recipe, error) {
 		return nil, err
 	}
 	r := &Recipe{path: shown, source: data}
-	_, err = yamlread.Decode(shown, data, r)
+	root, err := yamlread.Decode(shown, data, r)
 	problems, ok := diag.Of(err)
 	if err != nil && !ok {
 		return nil, err
 	}
 	problems = append(problems, r.check()...)
 	problems.Sort()
+	nameSteps(problems, shown, root)
+	r.mistakes = problems
 	if err := problems.Err(); err != nil {
-		if r.Package.Name == "" {
+		if r.Here.IsZero() {
 			return nil, err
 		}
 		return r, err
@@ -64,7 +61,8 @@ func load(fsys fs.FS, name, shown string) (*Recipe, error) {
 	switch info, err := fs.Stat(fsys, folder); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return r, diag.Problem{File: shown, Text: fmt.Sprintf("open the folder beside the recipe: %v", err), Hint: "local files stand in the folder itself: a link must not lead out of the recipes"}
+		r.mistakes = diag.Problems{{File: shown, Text: fmt.Sprintf("open the folder beside the recipe: %v", err), Hint: "local files stand in the folder itself: a link must not lead out of the recipes"}}
+		return r, r.mistakes
 	case info.IsDir():
 		if r.Files, err = fs.Sub(fsys, folder); err != nil {
 			return nil, err
@@ -114,7 +112,8 @@ func LoadAll(fsys fs.FS, dir string) ([]*Recipe, error) {
 			continue
 		}
 		if want := r.Package.Name + ".yaml"; entry.Name() != want {
-			problems = append(problems, r.Package.Here.Value("name").Problem(fmt.Sprintf("call the file %q", want), "package %q stands in a file called %q", r.Package.Name, entry.Name()))
+			p := r.Package.Here.Value("name").Problem(fmt.Sprintf("call the file %q", want), "package %q stands in a file called %q", r.Package.Name, entry.Name())
+			problems, r.mistakes = append(problems, p), append(r.mistakes, p)
 		}
 		all = append(all, r)
 	}
@@ -145,194 +144,6 @@ func Source(s *Script) ([]byte, error) {
 // beside recipes where these are at the root of a workspace, as melange's users have them.
 func IsRecipe(name string) bool {
 	return name != "tarn.yaml" && strings.HasSuffix(name, ".yaml") && !strings.HasSuffix(name, ".yam.yaml") && !strings.HasPrefix(name, ".")
-}
-
-// check finds what is wrong with a recipe whatever it is expanded for.
-func (r *Recipe) check() diag.Problems {
-	c := checker{}
-	pkg := &r.Package
-	if pkg.Name != "" && !strings.Contains(pkg.Name, "${{") && !namePattern.MatchString(pkg.Name) {
-		c.add(badName(pkg.Here.Value("name"), pkg.Name))
-	}
-	for name, value := range r.Vars {
-		if strings.Contains(value, "${{") {
-			c.add(r.Here.Value("vars").Value(name).Problem("use var-transforms, or write the value out", "the variable %q is made of other variables", name))
-		}
-	}
-	for i := range r.VarTransforms {
-		t := &r.VarTransforms[i]
-		c.regexp(t.Here.Value("match"), t.Match)
-	}
-	transforms := r.Here.Value("update").Value("version-transform")
-	for i, t := range r.Update.VersionTransform {
-		c.regexp(transforms.Item(i).Value("match"), t.Match)
-	}
-	if s := r.Update.Schedule; s != nil && s.Period != "" && !slices.Contains([]string{"daily", "weekly", "monthly"}, s.Period) {
-		c.add(s.Here.Value("period").Problem("", "unknown period %q, expected daily, weekly or monthly", s.Period))
-	}
-	tables := map[string]bool{}
-	for i := range r.Data {
-		if t := &r.Data[i]; tables[t.Name] {
-			c.add(t.Here.Value("name").Problem("", "two tables are called %q", t.Name))
-		}
-		tables[r.Data[i].Name] = true
-	}
-	c.cpe(&pkg.CPE)
-	c.setcap(pkg.Setcap)
-	c.sandbox(&r.Environment)
-	c.pipeline(r.Pipeline)
-	if r.Test != nil {
-		c.sandbox(&r.Test.Environment)
-		c.pipeline(r.Test.Pipeline)
-	}
-	for i := range r.Subpackages {
-		s := &r.Subpackages[i]
-		if s.Name != "" && !strings.Contains(s.Name, "${{") && !namePattern.MatchString(s.Name) {
-			c.add(badName(s.Here.Value("name"), s.Name))
-		}
-		c.setcap(s.Setcap)
-		c.pipeline(s.Pipeline)
-		if s.Test != nil {
-			c.sandbox(&s.Test.Environment)
-			c.pipeline(s.Test.Pipeline)
-		}
-	}
-	return c.problems
-}
-
-func badName(at yamlread.Place, name string) diag.Problem {
-	return at.Problem("letters, digits and + _ . - are allowed, the first a letter or digit", "%q is no name for a package", name)
-}
-
-type checker struct{ problems diag.Problems }
-
-func (c *checker) add(p diag.Problem) { c.problems = append(c.problems, p) }
-
-func (c *checker) regexp(at yamlread.Place, expr string) {
-	if _, err := regexp.Compile(expr); err != nil {
-		c.add(at.Problem("", "%s", strings.TrimPrefix(err.Error(), "error parsing regexp: ")))
-	}
-}
-
-// sandbox finds what no environment can be made of.
-func (c *checker) sandbox(config *ImageConfig) {
-	c.variables(config.Here, config.Environment)
-	accounts := config.Here.Value("accounts")
-	for i, u := range config.Accounts.Users {
-		c.account(accounts.Value("users").Item(i), "username", u.UserName, u.UID)
-		if u.GID != nil {
-			c.account(accounts.Value("users").Item(i), "gid", u.UserName, *u.GID)
-		}
-	}
-	for i, g := range config.Accounts.Groups {
-		c.account(accounts.Value("groups").Item(i), "groupname", g.GroupName, g.GID)
-	}
-}
-
-func (c *checker) account(at yamlread.Place, key, name string, id uint32) {
-	if err := rootfs.CheckAccount(name, int64(id)); err != nil {
-		c.add(at.Value(key).Problem("", "%v", err))
-	}
-}
-
-// variables finds names that no program can be started with.
-func (c *checker) variables(at yamlread.Place, environment map[string]string) {
-	for name := range environment {
-		if name == "" || strings.ContainsAny(name, "=\n") {
-			c.add(at.Value("environment").Key(name).Problem("", "%q cannot be a variable of the environment", name))
-		}
-	}
-}
-
-// pipeline finds what is wrong with tasks in a recipe, not in a pipeline file.
-func (c *checker) pipeline(tasks []Task) {
-	for i := range tasks {
-		t := &tasks[i]
-		c.refuse(t.Here, "description")
-		c.own(t)
-		c.shape(t)
-		c.variables(t.Here, t.Environment)
-		c.pipeline(t.Pipeline)
-	}
-}
-
-// shape finds fields of a task that do not go together.
-func (c *checker) shape(t *Task) {
-	switch {
-	case t.Uses != "" && t.Runs != "":
-		c.add(t.Here.Key("runs").Problem("make two steps of it", `a step has either "uses" or "runs", not both`))
-	case len(t.With) > 0 && t.Uses == "" && t.Runs != "":
-		hint := `"with" goes with "uses"; a script reads variables: ${{vars.name}}`
-		if !strings.ContainsAny(strings.TrimSpace(t.Runs), " \n\t;|&") && strings.Contains(t.Runs, "/") {
-			hint = fmt.Sprintf("did you mean uses: %s?", strings.TrimSpace(t.Runs))
-		}
-		c.add(t.Here.Key("with").Problem(hint, `a step with "runs" takes no "with"`))
-	case len(t.With) > 0 && t.Uses == "":
-		c.add(t.Here.Key("with").Problem("", `"with" stands without "uses"`))
-	}
-	if t.Assertions.RequiredSteps < 0 {
-		c.add(t.Here.Value("assertions").Value("required-steps").Problem("", "required-steps is negative"))
-	}
-}
-
-// own finds the fields that only the built-in pipelines may use.
-func (c *checker) own(t *Task) {
-	c.refuse(t.Here, "native")
-	c.refuse(t.Needs.Here, "native")
-	for _, input := range t.Inputs {
-		c.refuse(input.Here, "as")
-		c.refuse(input.Here, "hint")
-	}
-}
-
-// refuse tells of a field that is unknown here.
-func (c *checker) refuse(at yamlread.Place, key string) {
-	if at.Has(key) {
-		c.add(at.Key(key).Problem("", "unknown field %q", key))
-	}
-}
-
-// cpeWord is what a part of a CPE looks like.
-var cpeWord = regexp.MustCompile(`^[a-z\d][a-z\d+_.-]*$`)
-
-func (c *checker) cpe(cpe *CPE) {
-	if cpe.Here.IsZero() {
-		return
-	}
-	if !slices.Contains([]string{"", "a", "o"}, cpe.Part) {
-		c.add(cpe.Here.Value("part").Problem("", "unknown part %q, expected a or o", cpe.Part))
-	}
-	if (cpe.Vendor == "") != (cpe.Product == "") {
-		c.add(cpe.Here.Problem("", "a cpe has both vendor and product, or neither"))
-	}
-	for _, f := range []struct{ key, value string }{
-		{"vendor", cpe.Vendor}, {"product", cpe.Product}, {"edition", cpe.Edition}, {"language", cpe.Language},
-		{"sw_edition", cpe.SoftwareEdition}, {"target_sw", cpe.TargetSoftware}, {"target_hw", cpe.TargetHardware}, {"other", cpe.Other},
-	} {
-		if f.value != "" && !cpeWord.MatchString(f.value) {
-			c.add(cpe.Here.Value(f.key).Problem("lower-case letters, digits and + _ . - are allowed", "%q is no word of a cpe", f.value))
-		}
-	}
-}
-
-// fileCapabilities are those a recipe may give to a file, as in melange.
-var fileCapabilities = []string{"cap_ipc_lock", "cap_net_admin", "cap_net_bind_service", "cap_net_raw", "cap_sys_admin"}
-
-func (c *checker) setcap(list []FileCapability) {
-	for i := range list {
-		f := &list[i]
-		for names, flags := range f.Add {
-			at := f.Here.Value("add").Key(names)
-			for name := range strings.SplitSeq(names, ",") {
-				if name = strings.TrimSpace(name); !slices.Contains(fileCapabilities, name) {
-					c.add(at.Problem(diag.DidYouMean(name, fileCapabilities), "%q is no capability that a recipe may give, expected one of %s", name, strings.Join(fileCapabilities, ", ")))
-				}
-			}
-			if strings.Trim(flags, "+=eip") != "" || !strings.ContainsAny(flags, "eip") {
-				c.add(f.Here.Value("add").Value(names).Problem("", "%q are no capability flags, expected some of e, i and p, like +ep", flags))
-			}
-		}
-	}
 }
 
 // ErrOtherArch is what [Expand] gives for a recipe that is not made for the target's architecture.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/yamlread"
 )
 
@@ -32,8 +33,9 @@ type Recipe struct {
 	// folder that is called like it, unless the caller sets another (--source-dir).
 	Files fs.FS `yaml:"-" json:"-"`
 
-	path   string
-	source []byte
+	path     string
+	source   []byte
+	mistakes diag.Problems // that reading found
 }
 
 // Path is the file that the recipe was read from, as it was given to Load.
@@ -106,13 +108,15 @@ type Scriptlets struct {
 
 // Trigger is a scriptlet that runs when one of the paths changes.
 type Trigger struct {
-	Script string   `yaml:"script" json:"script,omitempty"`
-	Paths  []string `yaml:"paths" json:"paths,omitempty"`
+	Here   yamlread.Place `yaml:",here" json:"-"`
+	Script string         `yaml:"script" json:"script,omitempty"`
+	Paths  []string       `yaml:"paths" json:"paths,omitempty"`
 }
 
 // Checks says which linters only warn for a package.
 type Checks struct {
-	Disabled []string `yaml:"disabled" json:"disabled,omitempty"`
+	Here     yamlread.Place `yaml:",here" json:"-"`
+	Disabled []string       `yaml:"disabled" json:"disabled,omitempty"`
 }
 
 // CPE is the package's name in vulnerability databases.
@@ -139,16 +143,18 @@ type FileCapability struct {
 
 // Resources are hints for whoever gives machines to builds.
 type Resources struct {
-	CPU      string `yaml:"cpu" json:"cpu,omitempty"`
-	CPUModel string `yaml:"cpumodel" json:"cpumodel,omitempty"`
-	Memory   string `yaml:"memory" json:"memory,omitempty"`
-	Disk     string `yaml:"disk" json:"disk,omitempty"`
+	Here     yamlread.Place `yaml:",here" json:"-"`
+	CPU      string         `yaml:"cpu" json:"cpu,omitempty"`
+	CPUModel string         `yaml:"cpumodel" json:"cpumodel,omitempty"`
+	Memory   string         `yaml:"memory" json:"memory,omitempty"`
+	Disk     string         `yaml:"disk" json:"disk,omitempty"`
 }
 
 // Capabilities are Linux capabilities that the sandbox gives or takes.
 type Capabilities struct {
-	Add  []string `yaml:"add" json:"add,omitempty"`
-	Drop []string `yaml:"drop" json:"drop,omitempty"`
+	Here yamlread.Place `yaml:",here" json:"-"`
+	Add  []string       `yaml:"add" json:"add,omitempty"`
+	Drop []string       `yaml:"drop" json:"drop,omitempty"`
 }
 
 // Task is one entry of a pipeline as it is written: a shell script, the use of a
@@ -408,7 +414,7 @@ type Accounts struct {
 
 // User is a line of passwd.
 type User struct {
-	UserName string  `yaml:"username" json:"username"`
+	UserName string  `yaml:"username,required" json:"username"`
 	UID      uint32  `yaml:"uid" json:"uid"`
 	GID      *uint32 `yaml:"gid" json:"gid,omitempty"` // the UID when nil
 	Shell    string  `yaml:"shell" json:"shell,omitempty"`
@@ -417,7 +423,7 @@ type User struct {
 
 // Group is a line of group.
 type Group struct {
-	GroupName string   `yaml:"groupname" json:"groupname"`
+	GroupName string   `yaml:"groupname,required" json:"groupname"`
 	GID       uint32   `yaml:"gid" json:"gid"`
 	Members   []string `yaml:"members" json:"members,omitempty"`
 }

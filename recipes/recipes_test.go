@@ -322,7 +322,7 @@ func TestLoadAll(t *testing.T) {
 	for _, r := range all {
 		names = append(names, r.Package.Name+" "+r.Path())
 	}
-	if diff := cmp.Diff([]string{"a recipes/core/a.yaml", "b recipes/core/b.yaml", "d recipes/core/c.yaml"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"a recipes/core/a.yaml", "b recipes/core/b.yaml", "d recipes/core/c.yaml", " recipes/core/e.yaml"}, names); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	want := `recipes/core/c.yaml:1:17: package "d" stands in a file called "c.yaml"

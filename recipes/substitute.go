@@ -167,7 +167,7 @@ func (s *scope) undefined(name string) string {
 	if strings.HasPrefix(name, "targets.subpkgdir") || strings.HasPrefix(name, "subpkg.") {
 		return "it is defined in the steps of subpackages only; the main package has ${{targets.destdir}}"
 	}
-	if strings.HasPrefix(name, "range.") {
+	if _, inRange := s.lookup("range.key"); strings.HasPrefix(name, "range.") && !inRange {
 		return `it is defined in subpackages with a "range" only`
 	}
 	if hint := diag.DidYouMean(name, s.names()); hint != "" {

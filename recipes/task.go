@@ -182,6 +182,7 @@ func (e *expander) usedAt(first int, from yamlread.Place) {
 			p.Hint += "; "
 		}
 		p.Hint += "used at " + from.String()
+		p.Step = stepAt(e.recipe.Here, from.Line(), from.Column())
 	}
 }
 

@@ -36,23 +36,16 @@ func (x *expansion) file(path string) expanded {
 	if r == nil {
 		return expanded{err: err}
 	}
-	return x.recipe(r, err)
+	return x.recipe(r)
 }
 
-// recipe expands a recipe that was read with the given error.
-func (x *expansion) recipe(r *recipes.Recipe, loading error) expanded {
+// recipe expands a recipe as far as it could be read.
+func (x *expansion) recipe(r *recipes.Recipe) expanded {
 	if x.sourceDir != "" {
 		r.Files = os.DirFS(x.sourceDir)
 	}
 	s, err := recipes.Expand(r, x.target, x.pipelines)
-	read, listed := diag.Of(loading)
-	if loading == nil || !listed {
-		return expanded{r, s, errors.Join(loading, err)}
-	}
-	if found, listed := diag.Of(err); listed {
-		return expanded{r, s, addNew(read, found).Err()}
-	}
-	return expanded{r, s, read}
+	return expanded{r, s, err}
 }
 
 // each reads and expands files side by side, and gives them in their order.

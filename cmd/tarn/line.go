@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -292,7 +293,7 @@ func (l *line) scripts(f *lineFlags, names []string) (scripts []*recipes.Script,
 	otherArch := map[string]bool{}
 	var broken []expanded
 	for _, r := range loaded {
-		e := x.recipe(r, unread[r.Path()].Err())
+		e := x.recipe(r)
 		delete(unread, r.Path())
 		some, listed := diag.Of(e.err)
 		switch {
@@ -358,7 +359,7 @@ func (l *line) standIns(broken []expanded, unread map[string]diag.Problems, byNa
 		}
 	}
 	for _, e := range broken {
-		s := &recipes.Script{Name: e.script.Name, Recipe: e.script.Recipe, Arch: l.arch}
+		s := &recipes.Script{Name: cmp.Or(e.script.Name, recipeOf(e.script.Recipe)), Recipe: e.script.Recipe, Arch: l.arch}
 		for _, o := range e.script.Packages {
 			s.Packages = append(s.Packages, recipes.Output{Name: o.Name, Provides: o.Provides})
 		}
@@ -429,25 +430,6 @@ func (l *line) loadRecipes(names []string) ([]*recipes.Recipe, diag.Problems) {
 		take([]*recipes.Recipe{r}, err)
 	}
 	return all, problems
-}
-
-// addNew adds mistakes that expanding found, but for those on lines that reading
-// found wrong already: they follow from what was not read.
-func addNew(problems, found diag.Problems) diag.Problems {
-	type line struct {
-		file string
-		line int
-	}
-	seen := map[line]bool{}
-	for _, p := range problems {
-		seen[line{p.File, p.Line}] = true
-	}
-	for _, p := range found {
-		if !seen[line{p.File, p.Line}] {
-			problems = append(problems, p)
-		}
-	}
-	return problems
 }
 
 // findRecipe finds a recipe by its own name or by that of one of its packages.

@@ -46,13 +46,15 @@ type Problem struct {
 	Severity Severity `json:"severity"`
 	Rule     string   `json:"rule,omitempty"` // the name of the lint rule that found it, e.g. usrmerge
 	Text     string   `json:"text"`           // what is wrong: lower case, no period
+	Step     string   `json:"step,omitempty"` // of a recipe, where the mistake is in one, e.g. configure (pipeline/2)
 	Hint     string   `json:"hint,omitempty"` // the way out, e.g. did you mean "sources"?
 }
 
-// Error formats the problem as it is shown, its hint on a line of its own:
+// Error formats the problem as it is shown, its step and its hint on lines of their own:
 //
-//	recipes/core/zlib.yaml:12:3: unknown field "sorces"
-//	  hint: did you mean "sources"?
+//	recipes/core/zlib.yaml:12:3: unknown field "wiht"
+//	  step: autoconf/configure (pipeline/1)
+//	  hint: did you mean "with"?
 func (p Problem) Error() string {
 	var b strings.Builder
 	if p.File != "" {
@@ -71,6 +73,9 @@ func (p Problem) Error() string {
 	b.WriteString(p.Text)
 	if p.Rule != "" {
 		fmt.Fprintf(&b, " [%s]", p.Rule)
+	}
+	if p.Step != "" {
+		b.WriteString("\n  step: " + p.Step)
 	}
 	if p.Hint != "" {
 		b.WriteString("\n  hint: " + p.Hint)
@@ -132,13 +137,22 @@ func plural(n int, noun string) string {
 }
 
 // Nearest gives the word of choices that word was probably meant to be, or ""
-// when none is near: at most a third of its letters (and at least one) differ.
+// when none is near: at most a third of its letters (and at least one) differ, or
+// word is a choice cut short.
 func Nearest(word string, choices []string) string {
 	limit := max(1, len(word)/3)
 	best, bestDistance := "", limit+1
 	for _, choice := range choices {
 		if d := distance(word, choice, limit); d < bestDistance || d == bestDistance && d <= limit && choice < best {
 			best, bestDistance = choice, d
+		}
+	}
+	if best != "" || len(word) < 3 {
+		return best
+	}
+	for _, choice := range choices {
+		if strings.HasPrefix(choice, word) && (best == "" || len(choice) < len(best) || len(choice) == len(best) && choice < best) {
+			best = choice
 		}
 	}
 	return best

@@ -10,13 +10,14 @@ import (
 
 func TestProblemsReadAsTheyAreShown(t *testing.T) {
 	problems := Problems{
-		{File: "b.yaml", Line: 2, Column: 3, Text: `unknown field "sorces"`, Hint: `did you mean "sources"?`},
+		{File: "b.yaml", Line: 2, Column: 3, Text: `unknown field "sorces"`, Step: "fetch (pipeline/0)", Hint: `did you mean "sources"?`},
 		{File: "a.yaml", Line: 10, Text: "no version", Severity: Warning, Rule: "version"},
 		{File: "a.yaml", Line: 9, Text: "no name"},
 	}
 	want := `a.yaml:9: no name
 a.yaml:10: warning: no version [version]
 b.yaml:2:3: unknown field "sorces"
+  step: fetch (pipeline/0)
   hint: did you mean "sources"?
 3 problems in 2 files`
 	if got := problems.Error(); got != want {
@@ -41,7 +42,7 @@ func TestNearest(t *testing.T) {
 	choices := []string{"sources", "version", "environment", "pipeline", "epoch"}
 	for _, test := range []struct{ word, want string }{
 		{"sorces", "sources"}, {"verison", "version"}, {"pipelines", "pipeline"}, {"enviroment", "environment"},
-		{"epohc", "epoch"}, {"x", ""}, {"packages", ""}, {"", ""},
+		{"epohc", "epoch"}, {"x", ""}, {"packages", ""}, {"", ""}, {"env", "environment"}, {"en", ""},
 	} {
 		if got := Nearest(test.word, choices); got != test.want {
 			t.Errorf("Nearest(%q): got %q, want %q", test.word, got, test.want)
@@ -52,7 +53,7 @@ func TestNearest(t *testing.T) {
 // The store remembers findings as JSON: what does not come back is built anew each time.
 func TestProblemsComeBackFromJSON(t *testing.T) {
 	want := Problems{
-		{File: "a.yaml", Line: 1, Column: 2, Severity: Error, Text: "a", Hint: "b"},
+		{File: "a.yaml", Line: 1, Column: 2, Severity: Error, Text: "a", Step: "s", Hint: "b"},
 		{File: "b.yaml", Severity: Warning, Rule: "usrmerge", Text: "c"},
 		{Severity: Note, Text: "d"},
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"iter"
+	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -118,6 +119,49 @@ func (p Place) Keys() iter.Seq2[string, Place] {
 			}
 		}
 	}
+}
+
+// Path leads from the value that stands here to the innermost one that the given line and
+// column (from 1; column 0 is the whole line) belong to: keys, and indices of lists, from
+// "0". What stands behind a key belongs to it up to the next one, white space and comments
+// as well. It follows no alias, since what is behind one stands elsewhere.
+func (p Place) Path(line, column int) (path []string) {
+	before := func(n *yaml.Node) bool { return n.Line < line || n.Line == line && (column == 0 || n.Column <= column) }
+	for n := p.node; n != nil; {
+		var inner *yaml.Node
+		var step string
+		switch n.Kind {
+		case yaml.MappingNode:
+			for i := 0; i+1 < len(n.Content) && before(n.Content[i]); i += 2 {
+				inner, step = n.Content[i+1], n.Content[i].Value
+			}
+		case yaml.SequenceNode:
+			for i := 0; i < len(n.Content) && before(n.Content[i]); i++ {
+				inner, step = n.Content[i], strconv.Itoa(i)
+			}
+		}
+		if inner != nil {
+			path = append(path, step)
+		}
+		n = inner
+	}
+	return path
+}
+
+// Below is what one step of a [Place.Path] leads to, or p itself where there is no such thing.
+func (p Place) Below(step string) Place {
+	if i, err := strconv.Atoi(step); err == nil && p.node != nil && p.node.Kind == yaml.SequenceNode {
+		return p.Item(i)
+	}
+	return p.Value(step)
+}
+
+// Text is the text that stands here, "" where there is something else.
+func (p Place) Text() string {
+	if p.node == nil || p.node.Kind != yaml.ScalarNode {
+		return ""
+	}
+	return p.node.Value
 }
 
 // Problem is a mistake that stands here.

@@ -280,8 +280,30 @@ func (r *reader) wrong(n *yaml.Node, name, expected string) {
 	if name != "" {
 		subject = fmt.Sprintf("%q", name)
 	}
-	r.problem(n, "", "%s is %s, expected %s", subject, what, expected)
+	hint := ""
+	if quoted := n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0; quoted && isPlain(n.Value, expected) {
+		hint = "write it without quotes"
+	}
+	r.problem(n, hint, "%s is %s, expected %s", subject, what, expected)
 }
+
+// isPlain tells whether text would be what is expected if it were not quoted.
+func isPlain(text, expected string) bool {
+	n := yaml.Node{Kind: yaml.ScalarNode, Value: text}
+	switch expected {
+	case "true or false":
+		return slices.Contains(trueWords, text) || slices.Contains(falseWords, text)
+	case "a whole number":
+		return n.ShortTag() == "!!int"
+	}
+	return false
+}
+
+// What YAML takes for true and for false.
+var (
+	trueWords  = []string{"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y"}
+	falseWords = []string{"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N"}
+)
 
 func (r *reader) scalar(n *yaml.Node, name, expected string) bool {
 	if n.Kind != yaml.ScalarNode {
@@ -296,9 +318,9 @@ func (r *reader) bool(n *yaml.Node, v reflect.Value, name string) {
 	switch word := n.Value; {
 	case n.Kind != yaml.ScalarNode || !plain:
 		r.wrong(n, name, "true or false")
-	case slices.Contains([]string{"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y"}, word):
+	case slices.Contains(trueWords, word):
 		v.SetBool(true)
-	case slices.Contains([]string{"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N"}, word):
+	case slices.Contains(falseWords, word):
 		v.SetBool(false)
 	default:
 		r.wrong(n, name, "true or false")

@@ -97,7 +97,8 @@ func TestMistakes(t *testing.T) {
 		{"mapping for an item", "texts: [a, {b: c}]", "f.yaml:1:12: \"texts[1]\" is a mapping, expected text"},
 		{"text for a number", "count: many", "f.yaml:1:8: \"count\" is text, expected a whole number"},
 		{"negative", "mode: -1", "f.yaml:1:7: \"mode\" is -1, expected a whole number from 0 to 4294967295"},
-		{"quoted truth", "on: \"true\"", "f.yaml:1:5: \"on\" is text, expected true or false"},
+		{"quoted truth", "on: \"true\"", "f.yaml:1:5: \"on\" is text, expected true or false\n  hint: write it without quotes"},
+		{"quoted number", "count: '3'", "f.yaml:1:8: \"count\" is text, expected a whole number\n  hint: write it without quotes"},
 		{"duration", "wait: 30", "f.yaml:1:7: \"30\" is no duration\n  hint: durations are written like 90s, 30m or 1h30m"},
 		{"missing", "inner: {other: a}", "f.yaml:1:8: missing field \"name\" in \"inner\""},
 		{"empty", "inner: {name: ''}", "f.yaml:1:15: \"name\" is empty"},
@@ -192,6 +193,35 @@ func TestPlaces(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"inner", "list"}, keys); diff != "" {
 		t.Errorf("keys: -want +got:\n%s", diff)
+	}
+}
+
+// Every place of a file belongs to one value, comments and white space to what is before them.
+func TestPath(t *testing.T) {
+	const text = "inner:\n  name: a\n  # about other\n  other: |\n    first\n\n    second\nlist: [{name: a}, {name: b}]\nraw:\n- &x [1, 2]\n- *x\n"
+	root, err := yamlread.Decode("f.yaml", []byte(text), new(outer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		line, column int
+		want         string
+	}{
+		{1, 1, "inner"}, {2, 3, "inner name"}, {2, 9, "inner name"}, {3, 4, "inner name"}, {4, 3, "inner other"}, {7, 5, "inner other"},
+		{8, 1, "list"}, {8, 9, "list 0 name"}, {8, 20, "list 1 name"}, {8, 0, "list 1 name"}, {10, 10, "raw 0 1"}, {11, 3, "raw 1"}, {99, 1, "raw 1"}, {0, 0, ""},
+	}
+	for _, test := range tests {
+		path := root.Path(test.line, test.column)
+		if got := strings.Join(path, " "); got != test.want {
+			t.Errorf("%d:%d belongs to %q, want %q", test.line, test.column, got, test.want)
+		}
+		p := root
+		for _, step := range path {
+			p = p.Below(step)
+		}
+		if test.line == 8 && test.column == 20 && p.Text() != "b" {
+			t.Errorf("at the end of the path stands %q", p.Text())
+		}
 	}
 }
 
