@@ -199,7 +199,7 @@ type runner struct {
 
 func (b *Builder) runner(s *recipes.Script, env *environment.Environment, box sandbox.Sandbox, w *work, log *logFile) *runner {
 	r := &runner{Builder: b, script: s, env: baseEnvironment(s), user: env, work: w, box: box, log: log}
-	r.native = step.Context{Work: w.root, Sources: b.Sources, Main: s.Name, Arch: s.Arch, Time: time.Unix(s.Time, 0)}
+	r.native = step.Context{Work: w.root, Sources: b.Sources, Log: log, Main: s.Name, Arch: s.Arch, Time: time.Unix(s.Time, 0)}
 	return r
 }
 

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/tarn-build/tarn/pkg/apk"
@@ -17,8 +18,26 @@ import (
 )
 
 // version is raised whenever tarn makes other bytes of the same plan: another
-// layout of packages, another generated dependency, another native step.
+// layout of packages, another generated dependency.
 const version = 2
+
+// Natives has a number for each step that tarn does itself. It is raised when the step
+// leaves another tree behind than before, and then the recipes that use it are built again.
+var Natives = map[string]int{
+	"fetch":          1,
+	"git-checkout":   1,
+	"patch":          1,
+	"split/alldocs":  1,
+	"split/bin":      1,
+	"split/debug":    1,
+	"split/dev":      1,
+	"split/infodir":  1,
+	"split/lib":      1,
+	"split/locales":  1,
+	"split/manpages": 1,
+	"split/static":   1,
+	"strip":          1,
+}
 
 // Plan is a script and the environment that it runs in, down to the bytes.
 type Plan struct {
@@ -62,6 +81,9 @@ func (p *Plan) Explain() string { return p.hash().Text() }
 func (p *Plan) hash() *store.Hash {
 	h := store.NewHash("plan")
 	h.Line("version", version)
+	for _, o := range p.Script.Packages {
+		addNatives(h, o.Steps)
+	}
 	addScript(h, p.Script)
 	addEnvironment(h, p.Environment)
 	return h
@@ -77,6 +99,9 @@ func TestID(s *recipes.Script, o *recipes.Output, environment repo.Lock) store.A
 	h.Line("time", s.Time)
 	h.Line("capabilities", Capabilities(s))
 	h.Line("variables", canonical(decides(s.Environment)))
+	if o.Test != nil {
+		addNatives(h, o.Test.Steps)
+	}
 	h.Line("test", canonical(o.Test))
 	addEnvironment(h, environment)
 	return h.Sum()
@@ -117,6 +142,16 @@ func addScript(h *store.Hash, s *recipes.Script) {
 		h.Line("package "+output.Name, canonical(output))
 		for i, step := range steps {
 			h.Line(fmt.Sprintf("step %s %d", output.Name, i+1), canonical(step))
+		}
+	}
+}
+
+// addNatives adds which doing of native steps the outcome is of.
+func addNatives(h *store.Hash, steps []recipes.Step) {
+	for _, name := range slices.Sorted(maps.Keys(Natives)) {
+		// The first doing of a step needs no word.
+		if Natives[name] > 1 && slices.ContainsFunc(steps, func(s recipes.Step) bool { return s.Native == name }) {
+			h.Line("native "+name, Natives[name])
 		}
 	}
 }

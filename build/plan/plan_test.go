@@ -115,6 +115,22 @@ func TestID(t *testing.T) {
 	}
 }
 
+// A native step that does another thing than before is done again.
+func TestIDOfNatives(t *testing.T) {
+	before := example(t).ID()
+	raise := func(name string) bool {
+		plan.Natives[name]++
+		defer func() { plan.Natives[name]-- }()
+		return example(t).ID() != before
+	}
+	if !raise("fetch") || !raise("split/dev") {
+		t.Error("the ID is the same although a native step is another")
+	}
+	if raise("strip") {
+		t.Error("the ID is another although no step of it is")
+	}
+}
+
 // A test passed before is not run again while nothing that it could see is another.
 func TestTestID(t *testing.T) {
 	id := func(change func(p *plan.Plan)) string {

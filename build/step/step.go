@@ -7,6 +7,7 @@ package step
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path"
@@ -35,6 +36,8 @@ type Context struct {
 	Sources *source.Fetcher
 	// Run runs a command in the sandbox.
 	Run func(ctx context.Context, c sandbox.Command) error
+	// Log gets what a step has to tell, a line each; may be nil.
+	Log io.Writer
 	// Main is the recipe's main package: where split takes from by default.
 	Main string
 	// Arch is the architecture of what is built: programs of others are not stripped.
@@ -46,9 +49,12 @@ type Context struct {
 // native is one step that tarn does itself.
 type native func(ctx context.Context, c Context, s recipes.Step) error
 
+// natives are the steps there are. One that is changed so that it leaves another tree behind
+// gets another number in build/plan, so that what it made before is made again.
 var natives = map[string]native{
 	"fetch":          fetch,
 	"git-checkout":   checkout,
+	"patch":          applyPatches,
 	"strip":          strip,
 	"split/alldocs":  split(alldocs),
 	"split/bin":      split(bin),

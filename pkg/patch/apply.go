@@ -42,9 +42,9 @@ type Problem struct {
 	Text string // e.g. `does not apply`, with further lines of what was expected and found
 }
 
-func (p Problem) String() string {
+// What is the problem without its place in the patch, e.g. "hunk 2 of main.c does not apply".
+func (p Problem) What() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "line %d: ", p.Line)
 	if p.Hunk > 0 {
 		fmt.Fprintf(&b, "hunk %d of ", p.Hunk)
 	}
@@ -58,7 +58,7 @@ func (p Problem) String() string {
 func (e *Error) Error() string {
 	var lines []string
 	for _, p := range e.Problems {
-		lines = append(lines, p.String())
+		lines = append(lines, fmt.Sprintf("line %d: %s", p.Line, p.What()))
 	}
 	return strings.Join(lines, "\n")
 }
