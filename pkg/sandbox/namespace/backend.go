@@ -92,6 +92,8 @@ type setup struct {
 	Mount2       bool   // mount the overlay by mount(2)
 	Off          pid1.Off
 	Check        bool // report what works instead of opening
+
+	hostProc int // see ownProc
 }
 
 // prepare checks a Spec and settles what it leaves open.

@@ -54,10 +54,6 @@ func run(stage func(*pid1.Channel) error) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("ask for the signal of the parent's death: %w", err)
 	}
-	// Whatever the parent had open without the flag stays here and goes with exec.
-	if err := unix.CloseRange(controlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return fmt.Errorf("close the parent's descriptors on exec: %w", err)
-	}
 	control, err := pid1.NewChannel(os.NewFile(controlFD, "control"))
 	if err != nil {
 		return err
@@ -70,6 +66,12 @@ func setUp(control *pid1.Channel) error {
 	var set setup
 	if _, err := control.Receive(&set); err != nil {
 		return err
+	}
+	// Whatever the parent had open without the flag stays here and goes with exec.
+	if !set.Off.Has(closedDescriptors) {
+		if err := unix.CloseRange(controlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+			return fmt.Errorf("close the parent's descriptors on exec: %w", err)
+		}
 	}
 	if set.Check {
 		return control.Send(facts())

@@ -63,8 +63,15 @@ func (set *setup) namespaces() *syscall.SysProcAttr {
 		Pdeathsig: syscall.SIGKILL,
 		Setsid:    true,
 	}
-	if !set.Network {
+	if !set.Network && !set.Off.Has(networkNamespace) {
 		attr.Cloneflags |= unix.CLONE_NEWNET
+	}
+	if set.Off.Has(ipcNamespace) {
+		attr.Cloneflags &^= unix.CLONE_NEWIPC
+	}
+	if set.Off.Has(userNamespace) {
+		attr.Cloneflags &^= unix.CLONE_NEWUSER
+		return attr
 	}
 	if set.AllIDs {
 		attr.UidMappings = []syscall.SysProcIDMap{{Size: identity}}

@@ -46,6 +46,9 @@ func (set *setup) giveUpPower() error {
 			return fmt.Errorf("keep capability %d: %w", c, err)
 		}
 	}
+	if set.Off.Has(noNewPrivileges) {
+		return nil
+	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("refuse new privileges: %w", err)
 	}

@@ -2,8 +2,10 @@ package namespace
 
 import (
 	"os"
+	"strings"
 	"testing"
 
+	"github.com/tarn-build/tarn/pkg/sandbox"
 	"github.com/tarn-build/tarn/pkg/sandbox/sandboxtest"
 )
 
@@ -21,6 +23,24 @@ func TestPromisesOlderKernel(t *testing.T) { sandboxtest.Run(t, Backend{mount2: 
 
 // TestPromisesSupervised keeps limits as machines do that let nobody make a control group.
 func TestPromisesSupervised(t *testing.T) { sandboxtest.RunLimits(t, Backend{supervise: true}) }
+
+// TestEscapes tries the known ways out, and each once more without what stands in it.
+func TestEscapes(t *testing.T) {
+	sandboxtest.RunEscapes(t, Backend{}, func(off []string) sandbox.Backend { return Backend{off: off} })
+}
+
+// TestReadme holds that the table of ways out is that of the tests.
+func TestReadme(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range sandboxtest.WayNames() {
+		if !strings.Contains(string(text), "\n| "+name+" | ") {
+			t.Errorf("README.md has no line for %q", name)
+		}
+	}
+}
 
 func BenchmarkOpenClose(b *testing.B) {
 	b.Run("layers=1", func(b *testing.B) { sandboxtest.BenchmarkOpenClose(b, Backend{}, 1) })

@@ -29,10 +29,20 @@ const (
 )
 
 // root is the new root while it is furnished.
-type root struct{ fd int }
+type root struct {
+	fd int
+	// follow has links followed: see noLinks.
+	follow bool
+}
 
 // makeRoot puts this process into a root made of the layers and nothing else.
 func (set *setup) makeRoot() error {
+	if set.Off.Has(ownProc) {
+		var err error
+		if set.hostProc, err = copyMount("/proc", plain); err != nil {
+			return err
+		}
+	}
 	// Nothing that is mounted here reaches the host, or the other way.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return lackOf(err, "make mounts private")
@@ -53,13 +63,16 @@ func (set *setup) makeRoot() error {
 	if err != nil {
 		return err
 	}
-	r := root{fd}
+	r := root{fd, set.Off.Has(noLinks)}
 	if err := r.furnish(set); err != nil {
 		return err
 	}
 	// pivot_root(2), notes: the old root comes to lie over the new one, and goes.
 	if err := unix.Fchdir(fd); err != nil {
 		return err
+	}
+	if set.Off.Has(pivotRoot) {
+		return unix.Chroot(".")
 	}
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return fmt.Errorf("change root: %w", err)
@@ -169,9 +182,19 @@ func (set *setup) mountOverlay() error {
 			return err
 		}
 	}
+	if set.Off.Has(readOnlyLayers) {
+		beside := set.Layers[0] + ".overlay"
+		if err := unix.Mkdir(beside, 0o755); err != nil {
+			return err
+		}
+		names, options = names[1:], [][2]string{{"upperdir", names[0]}, {"workdir", beside}, {"userxattr", ""}}
+	}
 	flags := plain
-	if !set.WritableRoot {
+	if len(options) == 0 {
 		flags |= unix.MOUNT_ATTR_RDONLY
+	}
+	if set.Off.Has(noSuid) {
+		flags &^= unix.MOUNT_ATTR_NOSUID
 	}
 	err := error(unix.EINVAL)
 	if !set.Mount2 {
@@ -206,7 +229,10 @@ func overlayByMount(names []string, options [][2]string, flags int) error {
 			data += "=" + o[1]
 		}
 	}
-	old := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
+	old := uintptr(unix.MS_NODEV)
+	if flags&unix.MOUNT_ATTR_NOSUID != 0 {
+		old |= unix.MS_NOSUID
+	}
 	if flags&unix.MOUNT_ATTR_RDONLY != 0 {
 		old |= unix.MS_RDONLY
 	}
@@ -258,6 +284,9 @@ func copyMount(source string, flags uint64) (int, error) {
 // at opens a place inside the root. Links are not followed, not even within the
 // root: a layer must not decide where a mount lands.
 func (r root) at(name string) (int, error) {
+	if r.follow {
+		return unix.Openat(r.fd, strings.TrimPrefix(name, "/"), unix.O_PATH|unix.O_CLOEXEC, 0)
+	}
 	fd, err := unix.Openat2(r.fd, strings.TrimPrefix(name, "/"), &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
@@ -320,7 +349,11 @@ func (set *setup) temporary() []string {
 
 // furnish mounts what stands in the root besides the layers.
 func (r root) furnish(set *setup) error {
-	if err := r.putNew("proc", "/proc", nil, plain|unix.MOUNT_ATTR_NOEXEC); err != nil {
+	if set.Off.Has(ownProc) {
+		if err := r.put(set.hostProc, "/proc"); err != nil {
+			return err
+		}
+	} else if err := r.putNew("proc", "/proc", nil, plain|unix.MOUNT_ATTR_NOEXEC); err != nil {
 		return lackOf(err, "mount a /proc of its own")
 	}
 	if err := r.furnishDev(set); err != nil {
@@ -406,7 +439,7 @@ func (r root) make(b sandbox.Bind) error {
 		if err := unix.Mkdirat(dir, name, 0o755); err != nil && err != unix.EEXIST {
 			return err
 		}
-		next, err := root{dir}.at(name)
+		next, err := root{fd: dir}.at(name)
 		if err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ func (set *setup) makeSurroundings() error {
 	if err := unix.Setdomainname([]byte("(none)")); err != nil {
 		return fmt.Errorf("set domain name: %w", err)
 	}
-	if !set.Network {
+	if !set.Network && !set.Off.Has(networkNamespace) {
 		if err := loopbackUp(); err != nil {
 			return fmt.Errorf("start loopback: %w", err)
 		}
@@ -51,6 +51,9 @@ func (set *setup) makeSurroundings() error {
 func (set *setup) settleProc() error {
 	var limits []*os.File
 	for _, kind := range namespaceKinds {
+		if set.Off.Has(namespaceLimits) || set.Off.Has(userNamespace) {
+			break // without a user namespace they would be the machine's
+		}
 		f, err := os.OpenFile("/proc/sys/user/max_"+kind+"_namespaces", os.O_WRONLY, 0)
 		if os.IsNotExist(err) {
 			continue
@@ -66,8 +69,10 @@ func (set *setup) settleProc() error {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := (root{fd}).coverProc(); err != nil {
-		return err
+	if !set.Off.Has(coveredProc) {
+		if err := (root{fd: fd}).coverProc(); err != nil {
+			return err
+		}
 	}
 	for _, f := range limits {
 		if _, err := f.WriteString("0"); err != nil {
@@ -107,6 +112,9 @@ const leastPIDMax = 301
 // counts them: pid_max belongs to the namespace since Linux 6.14, and before that is
 // the machine's, which nobody here can change.
 func (set *setup) boundProcesses() {
+	if set.Off.Has(userNamespace) {
+		return
+	}
 	_ = os.WriteFile("/proc/sys/kernel/pid_max", []byte(strconv.Itoa(max(leastPIDMax, spare(set.Limits.Processes)))), 0)
 }
 

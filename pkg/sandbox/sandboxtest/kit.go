@@ -221,6 +221,7 @@ type state struct {
 	Umask                          int
 	Dir, Hostname                  string
 	CPUs                           int
+	Zone                           string
 	Status                         map[string]string
 	Open                           map[int]string
 	Addresses                      []string

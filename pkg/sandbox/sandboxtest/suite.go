@@ -145,9 +145,18 @@ func surroundings(t *testing.T, k *kit) {
 	// As below nohup.
 	signal.Ignore(syscall.SIGHUP)
 	defer signal.Reset(syscall.SIGHUP)
+	// As in a shell of somebody in Samoa.
+	for name, value := range map[string]string{"TZ": "Pacific/Apia", "LC_ALL": "sm_WS.UTF-8", "LANG": "sm_WS.UTF-8", "TMPDIR": os.TempDir()} {
+		t.Setenv(name, value)
+	}
+	mask := unix.Umask(0o077)
+	defer unix.Umask(mask)
 	got := k.open(t, sandbox.Spec{}).state(sandbox.Command{})
 	if got.Hostname != "tarn" || got.Umask != 0o022 || got.Dir != "/home/build" {
 		t.Errorf("got host %q, umask %04o, folder %q; want tarn, 0022, /home/build", got.Hostname, got.Umask, got.Dir)
+	}
+	if got.Zone != "UTC" {
+		t.Errorf("time zone: got %s, want UTC", got.Zone)
 	}
 	if got.PPID != 1 || got.SID != got.PID {
 		t.Errorf("process %d: got parent %d, session %d; want 1 and its own", got.PID, got.PPID, got.SID)
@@ -160,6 +169,22 @@ func surroundings(t *testing.T, k *kit) {
 	}
 	if got.Status["SigIgn"] != "0000000000000000" || got.Status["SigBlk"] != "0000000000000000" {
 		t.Errorf("signals: got ignored %s, blocked %s; want none", got.Status["SigIgn"], got.Status["SigBlk"])
+	}
+	plain := k.open(t, sandbox.Spec{})
+	if got := plain.must("environ"); got != "" {
+		t.Errorf("environment: got %q, want none: no locale, no zone", got)
+	}
+	for _, name := range []string{"/etc/localtime", "/etc/timezone", "/etc/default/locale", "/etc/locale.conf", "/usr/share/zoneinfo"} {
+		if out, err := plain.probe("list", name); err == nil {
+			t.Errorf("%s is there: %s", name, out)
+		}
+		if _, err := plain.probe("read", name); err == nil {
+			t.Errorf("%s can be read", name)
+		}
+	}
+	want := "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/sbin/nologin"
+	if got := plain.must("read", "/etc/passwd"); got != want {
+		t.Errorf("users: got %q, want %q", got, want)
 	}
 	o := k.open(t, sandbox.Spec{Hostname: "other", WorkPath: "/srv/work/here"})
 	if got := o.state(sandbox.Command{}); got.Hostname != "other" || got.Dir != "/srv/work/here" {

@@ -110,6 +110,11 @@ var commands = map[string]func([]string) error{
 		fmt.Println(to)
 		return err
 	},
+	"link-error": func(a []string) error {
+		to, err := os.Readlink(a[0])
+		fmt.Fprintln(os.Stderr, to)
+		return err
+	},
 	"touch-all": touchAll,
 	"sleep":     func([]string) error { return sleep() },
 	// sleepers starts processes that wait, says so, and waits itself.
@@ -261,6 +266,7 @@ type State struct {
 	Umask                          int
 	Dir, Hostname                  string
 	CPUs                           int
+	Zone                           string
 	Status                         map[string]string // of /proc/self/status
 	Open                           map[int]string    // descriptors above 2 when the program started
 	Addresses                      []string
@@ -290,6 +296,7 @@ func state([]string) error {
 		return err
 	}
 	s.CPUs = set.Count()
+	s.Zone, _ = time.Now().Zone()
 	data, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return err
