@@ -20,6 +20,7 @@ require (
 // Formats.
 require (
 	github.com/bmatcuk/doublestar/v4 v4.10.4
+	github.com/joho/godotenv v1.5.1
 	github.com/kballard/go-shellquote v0.0.0-20180428030007-95032a82bc51
 	github.com/mikelolasagasti/xz v1.0.1
 	github.com/package-url/packageurl-go v0.1.7

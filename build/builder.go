@@ -82,6 +82,7 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 		return nil, err
 	}
 	defer log.Close()
+	log.hide = secretsOf(s.Environment.Given)
 	spec, err := b.spec(s, s.Resources, env, work)
 	if err != nil {
 		return nil, err
@@ -111,11 +112,8 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 
 // runAll does the steps of every package in turn, in one sandbox and one work folder.
 func (b *Builder) runAll(ctx context.Context, p *plan.Plan, env *environment.Environment, box sandbox.Sandbox, work *work, log *logFile) error {
-	if p.Script.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, p.Script.Timeout, fmt.Errorf("%s: limit reached: time (%s)", p.Script.Name, p.Script.Timeout))
-		defer cancel()
-	}
+	ctx, cancel := withTimeout(ctx, p.Script)
+	defer cancel()
 	if err := source.PlaceFiles(work.root, p.Script, b.Sources); err != nil {
 		return err
 	}
@@ -139,6 +137,14 @@ func (b *Builder) runAll(ctx context.Context, p *plan.Plan, env *environment.Env
 		}
 	}
 	return nil
+}
+
+// withTimeout ends what takes longer than a recipe allows its build, and each of its tests.
+func withTimeout(ctx context.Context, s *recipes.Script) (context.Context, context.CancelFunc) {
+	if s.Timeout <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, s.Timeout, fmt.Errorf("%s: limit reached: time (%s)", s.Name, s.Timeout))
 }
 
 // work is the folder of the host that is /home/build inside.

@@ -101,8 +101,8 @@ func packageDocument(s *recipes.Script, o *recipes.Output) ([]byte, error) {
 		},
 		Created: s.Time,
 	}
-	if o.Commit != "" || s.Repository != "" {
-		d.Recipe = &sbom.Recipe{File: s.Name + ".yaml", Repository: s.Repository, Commit: o.Commit}
+	if o.Commit != "" || s.Repository != "" || s.RecipeLicense != "" {
+		d.Recipe = &sbom.Recipe{File: s.Name + ".yaml", Repository: s.Repository, Commit: o.Commit, License: s.RecipeLicense}
 	}
 	for _, l := range s.Licenses {
 		d.Package.Licenses = append(d.Package.Licenses, l.License)

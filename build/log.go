@@ -38,6 +38,7 @@ type logFile struct {
 	file    *os.File
 	path    string
 	echo    io.Writer
+	hide    secrets
 	room    int64  // bytes that the file may still grow by
 	partial []byte // of a line whose end was not printed yet
 	shown   []byte // of the line that the file ends in, without an end
@@ -122,6 +123,7 @@ func (l *logFile) output(piece []byte) error {
 	if len(piece) == 0 {
 		return nil
 	}
+	piece = l.hide.redact(piece)
 	if err := l.store(piece); err != nil {
 		return fmt.Errorf("write log: %w", err)
 	}

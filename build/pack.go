@@ -69,10 +69,14 @@ func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Envir
 	if err != nil {
 		return nil, err
 	}
+	hidden := secretsOf(s.Environment.Given)
 	for i := range s.Packages {
 		o := &s.Packages[i]
 		document, err := packageDocument(s, o)
 		if err != nil {
+			return nil, err
+		}
+		if err := hidden.refuse(s.Recipe, o.Name, trees[i], document, recipe); err != nil {
 			return nil, err
 		}
 		xattrs, err := capabilities(o)

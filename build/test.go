@@ -50,6 +50,7 @@ func (b *Builder) Test(ctx context.Context, s *recipes.Script, o *recipes.Output
 		return nil, err
 	}
 	defer log.Close()
+	log.hide = secretsOf(s.Environment.Given, o.Test.Environment.Given)
 	spec, err := b.spec(s, s.TestResources, env, w)
 	if err != nil {
 		return nil, err
@@ -66,6 +67,8 @@ func (b *Builder) Test(ctx context.Context, s *recipes.Script, o *recipes.Output
 	r := b.runner(s, env, box, w, log)
 	overlay(r.env, o.Test.Environment.Given)
 	overlay(r.env, o.Test.Environment.Env)
+	ctx, cancel := withTimeout(ctx, s)
+	defer cancel()
 	for _, one := range o.Test.Steps {
 		b.report(o.Name, "test", one.Name)
 		if err := r.run(ctx, one); err != nil {

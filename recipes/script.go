@@ -28,6 +28,8 @@ type Target struct {
 	Namespace string
 	// Commit is the commit of the recipe's repository (--git-commit), RepositoryURL its address; both may be empty.
 	Commit, RepositoryURL string
+	// License is the licence of the recipe itself, an SPDX expression; it may be empty (--license).
+	License string
 	// AppendPackages join the environment of every build, AppendTestPackages that of every test.
 	AppendPackages, AppendTestPackages []apk.Dependency
 	// AnyArch expands recipes that are not made for Arch as well: to look at, not to build.
@@ -51,7 +53,8 @@ type Script struct {
 	Network      string        `json:"network,omitempty"` // why this recipe's build may download, where its author says so
 
 	DropCapabilities []string `json:"drop-capabilities,omitempty"`
-	Repository       string   `json:"repository,omitempty"` // address of the recipe's repository
+	Repository       string   `json:"repository,omitempty"`     // address of the recipe's repository
+	RecipeLicense    string   `json:"recipe-license,omitempty"` // of the recipe itself
 
 	// What follows decides nothing about the packages.
 

@@ -46,6 +46,7 @@ the workspace's repository; outside a workspace they go to --out-dir.`,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.runBuild(cmd.Context(), o, args) },
 	}
 	o.add(cmd)
+	o.addLimits(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.outDir, "out-dir", "", "the repository to publish to (default: the workspace's, else ./packages)")
 	f.StringVar(&o.signingKey, "signing-key", "", "the private key that signs (default: the workspace's own)")

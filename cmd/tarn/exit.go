@@ -46,7 +46,7 @@ var exitMeanings = []string{
 	"no solution: packages that exclude each other, are missing, or own the same file",
 	"a signature or checksum of a repository, a package or the store does not hold",
 	"not reproducible",
-	"refused by a policy: distroless, seed, size limit, licence, setuid",
+	"refused by a policy: distroless, seed, size limit, licence, setuid, a secret in a package",
 }
 
 func exitCodesTopic() *cobra.Command {
@@ -101,7 +101,7 @@ func exitCode(err error) int {
 		return exitDone
 	case is[*usageError](err):
 		return exitUsage
-	case is[*images.Refusal](err), is[*build.PolicyError](err):
+	case is[*images.Refusal](err), is[*build.PolicyError](err), is[*build.SecretError](err):
 		return exitPolicy
 	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err), is[*debian.SignatureError](err):
 		return exitTrust

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"iter"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/recipes"
@@ -20,7 +22,12 @@ import (
 type expansion struct {
 	target    recipes.Target
 	pipelines *recipes.Pipelines
-	sourceDir string // the local files of every recipe, "" for the folder beside it
+	sourceDir string // the local files of the named recipes, "" for the folder beside each
+	named     []string
+	timeout   time.Duration // of each, in place of what it says; 0 for that
+	// checkout gives the git checkout of a folder with recipes, where it is to be noted in
+	// packages; may be nil.
+	checkout func(dir string) checkout
 }
 
 // expanded is what became of one recipe's file.
@@ -41,11 +48,32 @@ func (x *expansion) file(path string) expanded {
 
 // recipe expands a recipe as far as it could be read.
 func (x *expansion) recipe(r *recipes.Recipe) expanded {
-	if x.sourceDir != "" {
-		r.Files = os.DirFS(x.sourceDir)
+	if x.sourceDir != "" && x.isNamed(r) {
+		root, err := os.OpenRoot(x.sourceDir)
+		if err != nil {
+			return expanded{r, nil, usagef("--source-dir: %v", err)}
+		}
+		// The recipe reads it later: root is closed when nothing refers to it.
+		r.Files = root.FS()
 	}
-	s, err := recipes.Expand(r, x.target, x.pipelines)
+	target := x.target
+	if x.checkout != nil && (target.Commit == "" || target.RepositoryURL == "") {
+		c := x.checkout(filepath.Dir(r.Path()))
+		target.Commit = cmp.Or(target.Commit, c.commit)
+		target.RepositoryURL = cmp.Or(target.RepositoryURL, c.repository)
+	}
+	s, err := recipes.Expand(r, target, x.pipelines)
+	if s != nil && x.timeout > 0 {
+		s.Timeout = x.timeout
+	}
 	return expanded{r, s, err}
+}
+
+// isNamed tells whether a recipe is one of those that were asked for.
+func (x *expansion) isNamed(r *recipes.Recipe) bool {
+	return len(x.named) == 0 || slices.ContainsFunc(x.named, func(name string) bool {
+		return name == r.Path() || name == r.Package.Name || isFile(name) && recipeOf(name) == recipeOf(r.Path())
+	})
 }
 
 // each reads and expands files side by side, and gives them in their order.

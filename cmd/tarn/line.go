@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/tarn-build/tarn/build"
 	"github.com/tarn-build/tarn/build/graph"
@@ -45,9 +47,15 @@ type lineFlags struct {
 	gitRepository  string
 	buildDate      string
 	varsFile       string
+	envFiles       []string
 	buildOptions   []string
 	sourceDir      string
+	license        string
 	allowUntrusted bool
+
+	// Of what runs in sandboxes alone; see addLimits.
+	timeout                     time.Duration
+	cpu, cpuModel, memory, disk string
 }
 
 func (f *lineFlags) add(cmd *cobra.Command) {
@@ -58,16 +66,58 @@ func (f *lineFlags) add(cmd *cobra.Command) {
 	flags.StringSliceVar(&f.packages, "package-append", nil, "a package that joins every environment")
 	flags.StringSliceVar(&f.pipelineDirs, "pipeline-dir", nil, "a folder of pipelines, asked before the built-in ones")
 	flags.StringVar(&f.libc, "libc", "", "what ${{host.triplet.gnu}} speaks of: musl or gnu (default: the workspace's)")
-	flags.StringVar(&f.libc, "override-host-triplet-libc-substitution-flavor", "", "as --libc")
-	_ = flags.MarkHidden("override-host-triplet-libc-substitution-flavor")
 	flags.StringVar(&f.namespace, "namespace", "", "the distribution's name, in purls (default: the workspace's name)")
 	flags.StringVar(&f.gitCommit, "git-commit", "", "the commit of the recipes' repository, noted in packages")
 	flags.StringVar(&f.gitRepository, "git-repo-url", "", "the address of the recipes' repository, noted in packages")
 	flags.StringVar(&f.buildDate, "build-date", "", "SOURCE_DATE_EPOCH, as RFC 3339 or Unix seconds (default: $SOURCE_DATE_EPOCH, else the workspace's)")
 	flags.StringVar(&f.varsFile, "vars-file", "", "a YAML file of variables that override the recipes' vars")
+	flags.StringArrayVar(&f.envFiles, "env-file", nil, "a .env file of variables below the recipes' own; an earlier one counts before a later one")
 	flags.StringSliceVar(&f.buildOptions, "build-option", nil, "a build option to turn on")
-	flags.StringVar(&f.sourceDir, "source-dir", "", "the folder of local files (default: the recipe's name, beside it)")
+	flags.StringVar(&f.sourceDir, "source-dir", "", "the folder of the named recipes' local files (default: the recipe's name, beside it)")
+	flags.StringVar(&f.license, "license", "", "the licence of the recipes themselves, noted in SBOMs")
 	flags.BoolVar(&f.allowUntrusted, "ignore-signatures", false, "read repositories without asking for signatures")
+	flags.SetNormalizeFunc(melangeNames)
+}
+
+// melangeNames takes what melange calls some flags for ours.
+func melangeNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	switch name {
+	case "pipeline-dirs":
+		name = "pipeline-dir"
+	case "override-host-triplet-libc-substitution-flavor":
+		name = "libc"
+	}
+	return pflag.NormalizedName(name)
+}
+
+// addLimits adds what bounds a sandbox. A flag counts before what a recipe says.
+func (f *lineFlags) addLimits(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.DurationVar(&f.timeout, "timeout", 0, "how long each build or test may take (default: the recipe's timeout)")
+	flags.StringVar(&f.cpu, "cpu", "", "how many processors a sandbox sees, e.g. 2 (default: the recipe's resources, else all)")
+	flags.StringVar(&f.cpuModel, "cpumodel", "", "the kind of processor that a machine should have; a sandbox has this machine's, and that is said")
+	flags.StringVar(&f.memory, "memory", "", "the memory of a sandbox, e.g. 4Gi (default: the recipe's resources)")
+	flags.StringVar(&f.disk, "disk", "", "the room in a sandbox's work folder, e.g. 20Gi (default: the recipe's resources)")
+}
+
+// limits are those that the flags name, and how many processors; 0 is not said.
+func (f *lineFlags) limits() (l sandbox.Limits, cpus int, err error) {
+	amount := func(flag, text string) int64 {
+		if text == "" || err != nil {
+			return 0
+		}
+		var n float64
+		if n, err = build.ParseQuantity(text); err != nil {
+			err = usagef("--%s: %v", flag, err)
+		}
+		return int64(math.Ceil(n))
+	}
+	l.Memory, l.Disk = amount("memory", f.memory), amount("disk", f.disk)
+	cpus = int(amount("cpu", f.cpu))
+	if f.timeout < 0 && err == nil {
+		err = usagef("--timeout %s is negative", f.timeout)
+	}
+	return l, cpus, err
 }
 
 // line is the line from recipe to package, wired for one architecture.
@@ -82,6 +132,8 @@ type line struct {
 	built    *build.Built
 	builder  *build.Builder
 	arch     apk.Arch
+	limits   sandbox.Limits // that flags name
+	cpus     int
 	progress *progress
 	// broken are the recipes with mistakes, by name: they stand in the graph and can't be built.
 	broken       map[string]error
@@ -102,7 +154,13 @@ func (a *app) openLine(ctx context.Context, f *lineFlags, arch apk.Arch, names [
 		return nil, nil, err
 	}
 	l := &line{app: a, ws: ws, store: st, arch: arch, built: &build.Built{}}
-	scripts, wanted, err := l.scripts(f, names)
+	if l.limits, l.cpus, err = f.limits(); err != nil {
+		return nil, nil, err
+	}
+	if f.cpuModel != "" {
+		fmt.Fprintf(a.err, "note: --cpumodel %s: sandboxes have this machine's processor\n", f.cpuModel)
+	}
+	scripts, wanted, err := l.scripts(ctx, f, names)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -192,7 +250,7 @@ func keyring(ws *workspace, more []string) (*sign.Keyring, error) {
 
 // target is what recipes are expanded for.
 func (f *lineFlags) target(ws *workspace, arch apk.Arch) (recipes.Target, error) {
-	t := recipes.Target{Arch: arch, Libc: ws.Libc, Time: ws.Time, Options: f.buildOptions, Namespace: ws.Name, Commit: f.gitCommit, RepositoryURL: f.gitRepository,
+	t := recipes.Target{Arch: arch, Libc: ws.Libc, Time: ws.Time, Options: f.buildOptions, Namespace: ws.Name, Commit: f.gitCommit, RepositoryURL: f.gitRepository, License: f.license,
 		AppendPackages: ws.Environment.Append, AppendTestPackages: ws.Test.Append}
 	if f.libc != "" {
 		t.Libc = f.libc
@@ -221,6 +279,14 @@ func (f *lineFlags) target(ws *workspace, arch apk.Arch) (recipes.Target, error)
 	if date != "" {
 		var err error
 		if t.Time, err = parseDate(date); err != nil {
+			return t, err
+		}
+	}
+	if len(f.envFiles) > 0 {
+		var err error
+		if t.Env, err = recipes.LoadEnv(f.envFiles...); errors.Is(err, fs.ErrNotExist) {
+			return t, usagef("--env-file: %v", err)
+		} else if err != nil {
 			return t, err
 		}
 	}
@@ -271,8 +337,8 @@ func (f *lineFlags) pipelines(ws *workspace) (*recipes.Pipelines, error) {
 // the names of the recipes that are wanted: all that were named, else all there are.
 // Recipes with mistakes are told of, and are in l.broken: one of them stops only what
 // needs it. Where nothing is left to do the mistakes are the error.
-func (l *line) scripts(f *lineFlags, names []string) (scripts []*recipes.Script, wanted []string, err error) {
-	x := expansion{sourceDir: f.sourceDir}
+func (l *line) scripts(ctx context.Context, f *lineFlags, names []string) (scripts []*recipes.Script, wanted []string, err error) {
+	x := expansion{sourceDir: f.sourceDir, named: names, timeout: f.timeout, checkout: checkouts(ctx, l.ws)}
 	if x.target, err = f.target(l.ws, l.arch); err != nil {
 		return nil, nil, err
 	}
@@ -453,7 +519,10 @@ func (l *line) openBuilder(p *progress, cpus int) error {
 	if err := backend.Available(); err != nil {
 		return fmt.Errorf("%w\n  hint: tarn doctor tells more", err)
 	}
-	l.builder = &build.Builder{Store: l.store, Sources: l.fetcher, Sandbox: sandbox.Backend(backend), Logs: filepath.Join(l.ws.path(l.ws.Output), "logs"), CPUs: cpus}
+	if cpus == 0 {
+		cpus = l.cpus
+	}
+	l.builder = &build.Builder{Limits: l.limits, Store: l.store, Sources: l.fetcher, Sandbox: sandbox.Backend(backend), Logs: filepath.Join(l.ws.path(l.ws.Output), "logs"), CPUs: cpus}
 	l.progress = p
 	if p != nil {
 		l.builder.Report = p.report

@@ -53,7 +53,7 @@ func (a *app) runPlan(ctx context.Context, o planOptions, names []string) error 
 func (a *app) planArch(ctx context.Context, o planOptions, arch apk.Arch, names []string) error {
 	switch o.show {
 	case "recipe", "script":
-		return a.showScripts(o, arch, names)
+		return a.showScripts(ctx, o, arch, names)
 	case "order", "lock", "id", "explain":
 	default:
 		return usagef("--show %q is not recipe, script, lock, id, explain or order", o.show)
@@ -139,12 +139,15 @@ func (a *app) showPlan(show, name string, p *plan.Plan) {
 // showScripts prints recipes, or what they become, and nothing else is looked at: no
 // package, no other recipe, no store. So a recipe is shown whatever the others are like,
 // and with mistakes in one the others are shown all the same.
-func (a *app) showScripts(o planOptions, arch apk.Arch, names []string) error {
+func (a *app) showScripts(ctx context.Context, o planOptions, arch apk.Arch, names []string) error {
 	ws, err := a.workspace()
 	if err != nil {
 		return err
 	}
-	x := expansion{sourceDir: o.sourceDir}
+	x := expansion{sourceDir: o.sourceDir, named: names}
+	if !a.json { // a listing has no commit
+		x.checkout = checkouts(ctx, ws)
+	}
 	if x.target, err = o.target(ws, arch); err != nil {
 		return err
 	}

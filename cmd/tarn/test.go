@@ -37,6 +37,7 @@ A package without a test is reported as untested, never as passed.`,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.runTest(cmd.Context(), o, args) },
 	}
 	o.add(cmd)
+	o.addLimits(cmd)
 	f := cmd.Flags()
 	f.StringSliceVar(&o.testPackages, "test-package-append", nil, "a package that joins the environment of every test")
 	f.IntVarP(&o.jobs, "jobs", "j", 0, "how many at once (default: one for each processor)")

@@ -45,6 +45,7 @@ type Recipe struct {
 	Checksums  []Checksum
 	Repository string // URL of its git repository; may be empty
 	Commit     string // may be empty
+	License    string // of the recipe itself, an SPDX expression; may be empty
 }
 
 // LicenseText is the text of a licence that SPDX does not list.
@@ -151,6 +152,9 @@ func (r *Recipe) element(l *licences) *element {
 		Declared:  noAssertion,
 		Copyright: noAssertion,
 		Purpose:   "SOURCE",
+	}
+	if r.License != noAssertion {
+		e.Declared = l.expression([]string{r.License})
 	}
 	if public(r.Repository) {
 		e.Download = gitLocation(r.Repository, r.Commit, r.File)
