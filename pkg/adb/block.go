@@ -102,9 +102,9 @@ func (r *Reader) Next() (kind Kind, length int64, err error) {
 	case size < headerLength || size > 1<<62:
 		return 0, 0, fmt.Errorf("%s with a length of %d bytes", kind, size)
 	case !r.any && kind != BlockADB:
-		return 0, 0, fmt.Errorf("expected an ADB block first, found a %s", kind)
+		return 0, 0, fmt.Errorf("expected an ADB block first, found %s", kind)
 	case r.any && (kind == BlockADB || kind < r.last):
-		return 0, 0, fmt.Errorf("a %s behind a %s", kind, r.last)
+		return 0, 0, fmt.Errorf("%s behind %s", kind, r.last)
 	}
 	r.any, r.last = true, kind
 	r.left = int64(size - headerLength)

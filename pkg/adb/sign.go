@@ -60,29 +60,27 @@ type Signature struct {
 	Key   KeyID
 	Value []byte
 
-	digest byte // the algorithm that the ADB block was digested with
+	version byte
+	digest  byte // the algorithm that the ADB block was digested with
 }
 
 // signatureHeader is a version, a digest's number, and the ID of a key.
 const signatureHeader = 2 + len(KeyID{})
 
-// ParseSignature reads the content of a signature block.
+// ParseSignature reads the content of a signature block. One of a version that is yet to
+// come is read too, as files will have it beside others; it verifies nothing.
 func ParseSignature(block []byte) (Signature, error) {
 	switch {
 	case len(block) > MaxSignature:
 		return Signature{}, fmt.Errorf("a signature of more than %d bytes", MaxSignature)
 	case len(block) < signatureHeader:
 		return Signature{}, errors.New("a signature that is too short")
-	case block[0] != 0:
-		return Signature{}, fmt.Errorf("a signature of version %d, and only version 0 is known", block[0])
-	case block[1] != digestSHA256 && block[1] != digestSHA512:
-		return Signature{}, fmt.Errorf("a signature over a digest of the kind %d, expected SHA-256 or SHA-512", block[1])
 	}
-	return Signature{Key: KeyID(block[2:signatureHeader]), Value: block[signatureHeader:], digest: block[1]}, nil
+	return Signature{Key: KeyID(block[2:signatureHeader]), Value: block[signatureHeader:], version: block[0], digest: block[1]}, nil
 }
 
 // header is what stands before the signature itself and is signed with it.
-func (s Signature) header() []byte { return append([]byte{0, s.digest}, s.Key[:]...) }
+func (s Signature) header() []byte { return append([]byte{s.version, s.digest}, s.Key[:]...) }
 
 // Bytes is the content of the signature's block.
 func (s Signature) Bytes() []byte { return append(s.header(), s.Value...) }
@@ -103,6 +101,9 @@ func (s Signature) message(schema Schema, sums Sums) []byte {
 
 // Verify says whether the signature is that of the key over the ADB block.
 func (s Signature) Verify(schema Schema, sums Sums, key crypto.PublicKey) error {
+	if s.version != 0 || s.digest != digestSHA256 && s.digest != digestSHA512 {
+		return fmt.Errorf("a signature of version %d over a digest of the kind %d, neither of them known", s.version, s.digest)
+	}
 	digest := s.message(schema, sums)
 	switch k := key.(type) {
 	case *rsa.PublicKey:

@@ -137,7 +137,7 @@ func (p *Package) readMetadata() error {
 	if v.err != nil {
 		return v.err
 	}
-	reader := fileReader3{values: v, tree: newTree(p.limits), acls: map[adb.Value]File{}}
+	reader := fileReader3{values: v, tree: newTree(p.limits), acls: map[adb.Value]File{}, xattrs: map[adb.Value]map[string]string{}}
 	if err := reader.paths(root.At(packagePaths)); err != nil {
 		return err
 	}
@@ -154,9 +154,10 @@ func isTrigger(t string) bool {
 // fileReader3 reads folders and what is in them.
 type fileReader3 struct {
 	*values
-	tree *tree
-	acls map[adb.Value]File // owner, mode and attributes, which many files share
-	all  []file3
+	tree   *tree
+	acls   map[adb.Value]File // owner, mode and attributes, which many files share
+	xattrs map[adb.Value]map[string]string
+	all    []file3
 }
 
 func (r *fileReader3) paths(from adb.Value) error {
@@ -280,22 +281,32 @@ func (r *fileReader3) owned(from adb.Value, at string) File {
 		r.wrong(fmt.Errorf("%s: mode %o", what, mode))
 	}
 	f.Mode = goMode(mode)
-	xattrs := r.texts(what, o.At(aclXattrs))
-	for _, x := range xattrs {
+	f.Xattrs = r.attributes(what, o.At(aclXattrs))
+	r.acls[from] = f
+	return f
+}
+
+// attributes gives extended attributes: each is a name, a zero byte, and a value.
+func (r *fileReader3) attributes(what string, from adb.Value) map[string]string {
+	if all, found := r.xattrs[from]; found {
+		return all
+	}
+	var all map[string]string
+	for _, x := range r.texts(what, from) {
 		name, value, found := strings.Cut(x, "\x00")
-		if _, twice := f.Xattrs[name]; twice || !found {
-			r.wrong(fmt.Errorf("%s: extended attribute %q", what, shorten(name)))
+		if _, twice := all[name]; twice || !found {
+			r.wrong(fmt.Errorf("%s: extended attribute %q is malformed or there twice", what, shorten(name)))
 		}
 		if isForeignXattr(name) {
 			continue
 		}
-		if f.Xattrs == nil {
-			f.Xattrs = map[string]string{}
+		if all == nil {
+			all = map[string]string{}
 		}
-		f.Xattrs[name] = value
+		all[name] = value
 	}
-	r.acls[from] = f
-	return f
+	r.xattrs[from] = all
+	return all
 }
 
 // idOf is the number that a name has everywhere.

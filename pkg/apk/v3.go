@@ -121,6 +121,7 @@ type values struct {
 	err          error
 	dependencies map[adb.Value]Dependency
 	lists        map[adb.Value][]Dependency
+	words        map[adb.Value][]string
 }
 
 func newValues(block []byte) (*values, error) {
@@ -128,7 +129,7 @@ func newValues(block []byte) (*values, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &values{data: data, dependencies: map[adb.Value]Dependency{}, lists: map[adb.Value][]Dependency{}}, nil
+	return &values{data: data, dependencies: map[adb.Value]Dependency{}, lists: map[adb.Value][]Dependency{}, words: map[adb.Value][]string{}}, nil
 }
 
 func (v *values) wrong(err error) {
@@ -169,14 +170,18 @@ func (v *values) number(what string, from adb.Value) int64 {
 
 // texts reads an array of texts.
 func (v *values) texts(what string, from adb.Value) []string {
-	array := v.array(what, from)
-	if array.Len() == 0 {
+	if from == adb.Null {
 		return nil
 	}
-	all := make([]string, array.Len())
-	for i := range all {
-		all[i] = v.text(what, array.At(i+1))
+	if all, found := v.words[from]; found {
+		return all
 	}
+	array := v.array(what, from)
+	var all []string
+	for i := range array.Len() {
+		all = append(all, v.text(what, array.At(i+1)))
+	}
+	v.words[from] = all
 	return all
 }
 

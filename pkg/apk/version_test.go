@@ -1,7 +1,10 @@
 package apk
 
 import (
+	"errors"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -206,4 +209,51 @@ func FuzzParseVersion(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The real apk is the judge: of what is a version, and of two which comes first.
+func TestRealApkComparesVersions(t *testing.T) {
+	program := os.Getenv("TARN_APK")
+	if program == "" {
+		t.Skip("no program apk (TARN_APK names one)")
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	judge := func(args ...string) string {
+		// Its exit status is that of its findings.
+		out, err := exec.Command(program, append([]string{"version"}, args...)...).CombinedOutput()
+		if _, is := errors.AsType[*exec.ExitError](err); err != nil && !is {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	for range 20 {
+		var all []string
+		for range 500 {
+			all = append(all, string(randomVersion(r)))
+		}
+		wrong := map[string]bool{}
+		for line := range strings.Lines(judge(append([]string{"--check"}, all...)...)) {
+			wrong[strings.TrimSuffix(line, "\n")] = true
+		}
+		for _, v := range all {
+			if _, err := ParseVersion(v); (err != nil) != wrong[v] {
+				t.Errorf("%q: we say %v, apk says wrong %v", v, err, wrong[v])
+			}
+		}
+	}
+	for range 1500 {
+		a, b := randomVersion(r), randomVersion(r)
+		if r.IntN(2) == 0 { // a close relative
+			b = a[:r.IntN(len(a))+1] + b[min(len(b), r.IntN(len(a))+1):]
+		}
+		_, err1 := ParseVersion(string(a))
+		_, err2 := ParseVersion(string(b))
+		if err1 != nil || err2 != nil {
+			continue
+		}
+		want := map[int]string{-1: "<", 0: "=", 1: ">"}[sign(a.Compare(b))]
+		if got := strings.TrimSpace(judge("--test", string(a), string(b))); got != want {
+			t.Errorf("%s and %s: apk says %s, we say %s", a, b, got, want)
+		}
+	}
 }
