@@ -3,8 +3,10 @@ package repo
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -13,150 +15,827 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/store"
 )
 
-// Unsigned is a package to publish: an entry and where its bytes lie.
+// Unsigned is a package to publish: an entry and where its bytes lie. Signatures that
+// they bear are not looked at.
 type Unsigned struct {
 	Entry  *apk.Entry
 	Digest store.Digest
 }
 
-// Publish signs packages and puts them into the repository in a folder, then
-// changes the index of their architecture in one rename: a reader never sees an
-// index that names a package that is not there, or half an index. All is signed and on
-// the disk before the first file changes its place. What is there already with the same
-// content and a signature that verify knows is left as it is. It gives the names of
-// the files written.
-//
-// A package that takes the place of another one of its name and version does so
-// before the index does. Who reads the old index in between finds a package that does
-// not match it and is told so, as a *TrustError; asked again, it gets the new one.
-//
-// What verify does not vouch for is not carried on: an index without a signature of
-// its keys, be it damaged or that of a key that was thrown away, is made anew of the
-// packages in the folder that bear one and are as they were signed. The others stay
-// where they are, unlisted.
-//
-// Publishers of one repository wait for each other.
+// Publish publishes packages to a folder as Publisher does, in the manner of a workspace's
+// own repository: what was built anew under the same version takes the place of what was
+// there, and an index that cannot be trusted is made anew. It gives the names of the
+// files written.
 func Publish(ctx context.Context, dir string, st *store.Store, key apk.Signer, verify apk.KeySet, packages []Unsigned) ([]string, error) {
-	var written []string
-	byArch := map[apk.Arch][]Unsigned{}
-	for _, p := range packages {
-		byArch[p.Entry.Arch] = append(byArch[p.Entry.Arch], p)
+	p := &Publisher{Storage: Folder(dir), Name: dir, Store: st, Keys: []apk.Signer{key}, Trusted: verify, Replace: true, Rebuild: true}
+	published, err := p.Publish(ctx, packages)
+	return published.Written, err
+}
+
+// Publisher changes a repository: it signs packages and puts them there, and then changes
+// the index of their architecture in one moment. Whenever a reader looks, each package
+// that the index names is there, and is the one that it names.
+//
+// A package that takes the place of another one of its name and version is not in the
+// index while it does so. Who has read an index before that, and asks for the package
+// after it, finds another one and is told so, unless snapshots are kept: then the one it
+// asks for is kept as well.
+//
+// Whoever is killed leaves a repository that is whole; who comes next removes what it
+// left, and lists again what it had taken out of the index.
+type Publisher struct {
+	Storage WritableStorage
+	Name    string       // how messages call the repository
+	Store   *store.Store // where the packages lie
+	// Keys sign, each of them, packages and index.
+	Keys []apk.Signer
+	// Trusted is whose index is carried on, and whose signature on a package is as good
+	// as our own.
+	Trusted apk.KeySet
+	// Time is when this is published. When it is zero the index does not tell, unless the
+	// one before it did.
+	Time time.Time
+	// Replace lets a package take the place of another one of its name and version.
+	Replace bool
+	// Readmit lets a package be published that was withdrawn.
+	Readmit bool
+	// Rebuild makes an index that bears no signature of Trusted anew, of the packages that
+	// do and are as they were signed. The others stay where they are, unlisted. Else such
+	// an index is a *TrustError.
+	Rebuild bool
+	// Keep is how many versions of each package stay listed; 0 is all.
+	Keep int
+	// Snapshots is how many of the indexes before this one are kept, with their packages.
+	Snapshots int
+	// Arches are those that packages for every architecture are published for; none are
+	// all that the repository has.
+	Arches []apk.Arch
+	// Description of the repository, in the index; "" leaves what is there.
+	Description string
+}
+
+// Published is what Publisher did.
+type Published struct {
+	Written  []string     // the names of the files of packages, sorted
+	Dropped  []string     // packages that the index names no more, as ARCH/NAME-VERSION
+	Withheld []Withdrawal // what was not published, for it was withdrawn
+}
+
+// PolicyError says that something is not done unless it is asked for by a flag.
+type PolicyError struct{ Text string }
+
+func (e *PolicyError) Error() string { return e.Text }
+
+// Publish publishes packages. What is there already with the same content and a
+// signature of Trusted is left as it is. All is signed before anything is changed. A
+// package that would replace another one, or was withdrawn, is a *PolicyError unless that
+// is allowed; then nothing is published.
+func (p *Publisher) Publish(ctx context.Context, packages []Unsigned) (Published, error) {
+	var done Published
+	err := p.publish(ctx, packages, &done)
+	slices.Sort(done.Written)
+	done.Written = slices.Compact(done.Written)
+	if err != nil {
+		return done, fmt.Errorf("publish to %s: %w", p.Name, err)
 	}
+	return done, nil
+}
+
+func (p *Publisher) publish(ctx context.Context, packages []Unsigned, done *Published) error {
+	byArch, err := p.byArch(ctx, packages)
+	if err != nil {
+		return err
+	}
+	dir, release, err := p.Store.TempDir("publish")
+	if err != nil {
+		return err
+	}
+	defer release()
+	ready := map[string]*signed{}
 	for _, arch := range slices.Sorted(maps.Keys(byArch)) {
-		folder, err := archFolder(arch)
-		if err != nil {
-			return written, fmt.Errorf("publish to %s: %w", dir, err)
-		}
-		p := publisher{dir: filepath.Join(dir, folder), store: st, key: key, verify: verify}
-		names, err := p.publish(ctx, byArch[arch])
-		written = append(written, names...)
-		if err != nil {
-			return written, fmt.Errorf("publish to %s: %w", dir, err)
+		for _, one := range byArch[arch] {
+			if err := p.prepare(ctx, dir, arch, one, ready); err != nil {
+				return err
+			}
 		}
 	}
-	slices.Sort(written)
-	return written, nil
+	unlock, err := p.Storage.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// Nothing is changed in any architecture before all of them were looked at.
+	var changes []*change
+	for _, arch := range slices.Sorted(maps.Keys(byArch)) {
+		c, err := p.begin(ctx, arch)
+		if err != nil {
+			return err
+		}
+		for _, one := range byArch[arch] {
+			if err := p.add(ctx, c, one.Entry, ready[string(arch)+"/"+one.Entry.FileName()], done); err != nil {
+				return err
+			}
+		}
+		if err := c.refusals.err(); err != nil {
+			return err
+		}
+		c.keepNewest(p.Keep)
+		changes = append(changes, c)
+	}
+	for _, c := range changes {
+		// From here on it is putting files, and a stop would only leave more to do later.
+		if err := p.commit(context.WithoutCancel(ctx), c, done); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// publisher publishes to the folder of one architecture.
-type publisher struct {
-	dir    string
-	store  *store.Store
-	key    apk.Signer
-	verify apk.KeySet
+// byArch sorts packages by the folders they go to.
+func (p *Publisher) byArch(ctx context.Context, packages []Unsigned) (map[apk.Arch][]Unsigned, error) {
+	all := map[apk.Arch][]Unsigned{}
+	var everywhere []Unsigned
+	for _, one := range packages {
+		if err := checkFileName(one.Entry); err != nil {
+			return nil, err
+		}
+		if one.Entry.Arch == noArch {
+			everywhere = append(everywhere, one)
+			continue
+		}
+		if _, err := archFolder(one.Entry.Arch); err != nil {
+			return nil, fmt.Errorf("%s: %w", one.Entry.FileName(), err)
+		}
+		all[one.Entry.Arch] = append(all[one.Entry.Arch], one)
+	}
+	if len(everywhere) == 0 {
+		return all, nil
+	}
+	arches := p.Arches
+	if len(arches) == 0 {
+		there, err := Arches(ctx, p.Storage)
+		if err != nil {
+			return nil, err
+		}
+		arches = append(there, slices.Collect(maps.Keys(all))...)
+	}
+	if len(arches) == 0 {
+		host, err := apk.ParseArch("host")
+		if err != nil {
+			return nil, err
+		}
+		arches = []apk.Arch{host}
+	}
+	slices.Sort(arches)
+	for _, arch := range slices.Compact(arches) {
+		for _, one := range everywhere {
+			// As abuild does: the file lies in the folder of each architecture, whose index
+			// calls it its own. apk-tools 2 would look for it in a folder noarch.
+			entry := *one.Entry
+			entry.Arch = arch
+			all[arch] = append(all[arch], Unsigned{&entry, one.Digest})
+		}
+	}
+	return all, nil
 }
 
-// lockName is the file by which publishers wait for each other.
-const lockName = ".lock"
-
-// staged is a signed package that is not at its place yet.
-type staged struct{ from, name string }
-
-func (p publisher) publish(ctx context.Context, packages []Unsigned) (written []string, err error) {
-	if err := os.MkdirAll(p.dir, 0o755); err != nil {
-		return nil, err
-	}
-	lock := flock.New(filepath.Join(p.dir, lockName))
-	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
-		return nil, err
-	}
-	defer lock.Unlock()
-	defer p.sweep()
-	p.sweep()
-	index, changed, err := p.indexToExtend(ctx)
+// Arches lists the architectures that a storage has indexes of.
+func Arches(ctx context.Context, s Lister) ([]apk.Arch, error) {
+	names, err := s.List(ctx, ".")
 	if err != nil {
 		return nil, err
 	}
-	listed := newListing(index)
-	var ready []staged
-	for _, one := range packages {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	var arches []apk.Arch
+	for _, name := range names {
+		arch := apk.Arch(strings.TrimSuffix(name, "/"))
+		if _, err := archFolder(arch); err != nil || !strings.HasSuffix(name, "/") {
+			continue
 		}
-		entry, from, err := p.sign(one)
+		inside, err := s.List(ctx, string(arch))
 		if err != nil {
 			return nil, err
 		}
-		if from != "" {
-			ready = append(ready, staged{from, entry.FileName()})
+		if slices.Contains(inside, indexName) {
+			arches = append(arches, arch)
 		}
-		changed = listed.put(entry) || changed
 	}
-	if !changed && len(ready) == 0 {
+	return arches, nil
+}
+
+// signed is a package with our signatures, in a file of this machine.
+type signed struct {
+	path string // "" when what is there is as good
+	size int64
+}
+
+// prepare signs a package, unless the same is at its place.
+func (p *Publisher) prepare(ctx context.Context, dir string, arch apk.Arch, one Unsigned, ready map[string]*signed) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	name := string(arch) + "/" + one.Entry.FileName()
+	size, err := p.samePackage(ctx, name, one.Entry)
+	if err != nil {
+		return err
+	}
+	if size > 0 {
+		ready[name] = &signed{size: size}
+		return nil
+	}
+	unsigned, err := p.Store.Open(one.Digest)
+	if err != nil {
+		return err
+	}
+	defer unsigned.Close()
+	info, err := unsigned.Stat()
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "*.apk")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := apk.ReplaceSignatures(f, unsigned, info.Size(), time.Unix(one.Entry.BuildDate, 0), p.Keys...); err != nil {
+		return err
+	}
+	if info, err = f.Stat(); err != nil {
+		return err
+	}
+	ready[name] = &signed{path: f.Name(), size: info.Size()}
+	return f.Close()
+}
+
+// samePackage gives the size of a package that is there with the same content and
+// signatures of all our keys, or one of Trusted; else 0.
+func (p *Publisher) samePackage(ctx context.Context, name string, e *apk.Entry) (int64, error) {
+	pkg, size, done, err := p.openPackage(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	if pkg == nil || pkg.Checksum != e.Checksum || pkg.VerifyData() != nil {
+		return 0, nil
+	}
+	if _, err := pkg.VerifySignature(p.Trusted); err != nil {
+		return 0, nil
+	}
+	return size, nil
+}
+
+// openPackage opens a package of the repository; nil is one that is not there or none.
+func (p *Publisher) openPackage(ctx context.Context, name string) (pkg *apk.Package, size int64, done func(), err error) {
+	done = func() {}
+	o, err := p.Storage.Open(ctx, name, "")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, done, nil
+	}
+	if err != nil {
+		return nil, 0, done, err
+	}
+	f, isFile := o.ReadCloser.(*os.File)
+	if !isFile {
+		defer o.Close()
+		if f, err = os.CreateTemp("", "tarn-publish-"); err != nil {
+			return nil, 0, done, err
+		}
+		if err := os.Remove(f.Name()); err != nil {
+			return nil, 0, done, err
+		}
+		if _, err := io.Copy(f, io.LimitReader(o, maxPackageBytes)); err != nil {
+			f.Close()
+			return nil, 0, done, err
+		}
+	}
+	done = func() { f.Close() }
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, done, err
+	}
+	if pkg, err = apk.ReadPackage(f, info.Size(), apk.Limits{}); err != nil {
+		return nil, 0, done, nil
+	}
+	return pkg, info.Size(), done, nil
+}
+
+// change is one change of the index of an architecture. The lock is held while it lives.
+type change struct {
+	arch    apk.Arch
+	version string     // of the index file; "" when there is none
+	data    []byte     // of that file
+	before  *apk.Index // nil when there was none, or none to be trusted
+	index   *apk.Index
+	listed  map[string]int // by file name, in index
+	changed bool
+
+	put       map[string]*signed // by file name
+	hide      map[string]bool    // file names that the index must not name while they are put
+	dropped   []*apk.Entry
+	withdrawn []Withdrawal
+	redraw    bool // withdrawn is to be written
+	recovered bool // replacingName is to be removed
+	refusals  refusals
+}
+
+// refusals are what is not done unless a flag asks for it, all of it.
+type refusals struct {
+	lines []string
+	hint  string
+}
+
+func (r *refusals) add(hint, format string, args ...any) {
+	r.lines = append(r.lines, fmt.Sprintf(format, args...))
+	r.hint = hint
+}
+
+func (r *refusals) err() error {
+	if len(r.lines) == 0 {
+		return nil
+	}
+	return &PolicyError{strings.Join(r.lines, "\n") + "\n  hint: " + r.hint}
+}
+
+// replacingName is the file that names the packages which are out of the index while they
+// are replaced.
+const replacingName = "replacing.json"
+
+// begin reads what is there of an architecture.
+func (p *Publisher) begin(ctx context.Context, arch apk.Arch) (*change, error) {
+	folder, err := archFolder(arch)
+	if err != nil {
+		return nil, err
+	}
+	c := &change{arch: arch, put: map[string]*signed{}, hide: map[string]bool{}}
+	name := folder + "/" + indexName
+	o, err := p.Storage.Open(ctx, name, "")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		c.index, c.changed = &apk.Index{}, true
+	case err != nil:
+		return nil, err
+	default:
+		defer o.Close()
+		c.version = o.Version
+		if c.data, err = readAtMost(o, maxIndexBytes); err != nil {
+			return nil, err
+		}
+		trusted := p.Trusted
+		if trusted == nil {
+			trusted = keySets{}
+		}
+		c.before, err = parseIndex(name, c.data, trusted)
+		switch {
+		case isTrust(err) && p.Rebuild:
+			if c.index, err = p.indexOfPackages(ctx, folder); err != nil {
+				return nil, err
+			}
+			c.changed = true
+		case isTrust(err):
+			return nil, fmt.Errorf("%w\n  hint: trust its key with --keyring-append, or make the index anew of what our keys signed with --rebuild", err)
+		case err != nil:
+			return nil, err
+		default:
+			c.index = &apk.Index{Description: c.before.Description, Entries: slices.Clone(c.before.Entries)}
+			// Who publishes with one more key, or one less, wants the index to bear it.
+			c.changed = !signedByAll(c.before, p.Keys)
+		}
+	}
+	if p.Description != "" && p.Description != c.index.Description {
+		c.index.Description, c.changed = p.Description, true
+	}
+	c.listed = make(map[string]int, len(c.index.Entries))
+	for i, e := range c.index.Entries {
+		c.listed[e.FileName()] = i
+	}
+	if c.withdrawn, err = readWithdrawn(ctx, p.Storage, arch); err != nil {
+		return nil, err
+	}
+	for _, w := range c.withdrawn {
+		c.drop(w.fileName()) // of one who was killed before the index was written
+	}
+	return c, p.recover(ctx, c)
+}
+
+// signedByAll tells whether an index bears signatures of just these keys.
+func signedByAll(x *apk.Index, keys []apk.Signer) bool {
+	var have, want []string
+	for _, s := range x.Signatures {
+		have = append(have, s.KeyName)
+	}
+	for _, k := range keys {
+		want = append(want, k.KeyName())
+	}
+	slices.Sort(have)
+	slices.Sort(want)
+	return slices.Equal(have, want)
+}
+
+// recover lists again what a publisher that was killed had taken out of the index: each
+// package is there whole, the old or the new one.
+func (p *Publisher) recover(ctx context.Context, c *change) error {
+	var names []string
+	found, err := readJSON(ctx, p.Storage, string(c.arch)+"/"+replacingName, &names)
+	if err != nil || !found {
+		return err
+	}
+	c.recovered, c.changed = true, true
+	for _, name := range names {
+		entry, err := p.signedEntry(ctx, string(c.arch)+"/"+name)
+		if err != nil {
+			return err
+		}
+		if entry != nil && entry.FileName() == name && !c.isWithdrawn(entry) {
+			entry.Arch = c.arch
+			c.list(entry)
+		}
+	}
+	return nil
+}
+
+// indexOfPackages lists the packages in a folder that bear a trusted signature.
+func (p *Publisher) indexOfPackages(ctx context.Context, folder string) (*apk.Index, error) {
+	names, err := p.Storage.List(ctx, folder)
+	if err != nil {
+		return nil, err
+	}
+	index := &apk.Index{}
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".apk") {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, context.Cause(ctx)
+		}
+		entry, err := p.signedEntry(ctx, folder+"/"+name)
+		if err != nil {
+			return nil, err
+		}
+		if entry != nil && entry.FileName() == name && suits(entry.Arch, apk.Arch(folder)) {
+			entry.Arch = apk.Arch(folder)
+			index.Entries = append(index.Entries, entry)
+		}
+	}
+	return index, nil
+}
+
+// signedEntry gives the entry of a package that is what a trusted key signed, else nil.
+func (p *Publisher) signedEntry(ctx context.Context, name string) (*apk.Entry, error) {
+	pkg, size, done, err := p.openPackage(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if pkg == nil || pkg.VerifyData() != nil {
 		return nil, nil
 	}
-	// From here on it is renaming, and it is not stopped.
-	newIndex, _, err := p.stage(func(f *os.File) error { return apk.WriteIndex(f, index, p.key) })
+	if _, err := pkg.VerifySignature(p.Trusted); err != nil {
+		return nil, nil
+	}
+	return apk.EntryOf(pkg, size), nil
+}
+
+// add puts a package into a change.
+func (p *Publisher) add(ctx context.Context, c *change, e *apk.Entry, s *signed, done *Published) error {
+	name := e.FileName()
+	if w := c.withdrawal(e); w != nil {
+		if !p.Readmit {
+			done.Withheld = append(done.Withheld, *w)
+			return nil
+		}
+		c.withdrawn = slices.DeleteFunc(slices.Clone(c.withdrawn), func(o Withdrawal) bool { return o == *w })
+		c.redraw = true
+	}
+	entry := *e
+	entry.FileSize = s.size
+	at, found := c.listed[name]
+	if found && c.index.Entries[at].Checksum != e.Checksum && !p.Replace {
+		c.refusals.add("raise the package's epoch, or --replace", "%s/%s is published with other content: %s there, %s here", c.arch, name, c.index.Entries[at].Checksum, e.Checksum)
+		return nil
+	}
+	if s.path != "" {
+		c.put[name] = s
+		c.hide[name] = found
+	} else if found && c.index.Entries[at].Checksum != e.Checksum {
+		// It lies there, put by one who was killed before the index named it.
+		c.hide[name] = true
+	}
+	c.list(&entry)
+	return nil
+}
+
+// list lists an entry in the place of one of the same name and version.
+func (c *change) list(e *apk.Entry) {
+	i, found := c.listed[e.FileName()]
+	if !found {
+		c.listed[e.FileName()] = len(c.index.Entries)
+		c.index.Entries = append(c.index.Entries, e)
+		c.changed = true
+		return
+	}
+	old := c.index.Entries[i]
+	c.index.Entries[i] = e
+	c.changed = c.changed || old.Checksum != e.Checksum || old.FileSize != e.FileSize
+}
+
+// drop takes a package out of the index.
+func (c *change) drop(name string) {
+	at, found := c.listed[name]
+	if !found {
+		return
+	}
+	c.dropped = append(c.dropped, c.index.Entries[at])
+	c.index.Entries[at] = nil // compact closes the gap
+	delete(c.listed, name)
+	delete(c.put, name)
+	c.changed = true
+}
+
+// compact closes the gaps that drop left.
+func (c *change) compact() {
+	c.index.Entries = slices.DeleteFunc(c.index.Entries, func(e *apk.Entry) bool { return e == nil })
+	for i, e := range c.index.Entries {
+		c.listed[e.FileName()] = i
+	}
+}
+
+// keepNewest drops all but the newest versions of each package.
+func (c *change) keepNewest(n int) {
+	if n <= 0 {
+		return
+	}
+	byName := map[string][]*apk.Entry{}
+	for _, e := range c.index.Entries {
+		if e != nil {
+			byName[e.Name] = append(byName[e.Name], e)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		all := byName[name]
+		slices.SortStableFunc(all, func(a, b *apk.Entry) int { return b.Version.Compare(a.Version) })
+		for _, e := range all[min(n, len(all)):] {
+			c.drop(e.FileName())
+		}
+	}
+}
+
+// stamp is when the new index says that it was made: later than the one before it.
+func (p *Publisher) stamp(c *change) time.Time {
+	at := p.Time.Truncate(time.Second)
+	if c.before != nil && !c.before.Time.IsZero() && !at.After(c.before.Time) {
+		return c.before.Time.Add(time.Second)
+	}
+	return at
+}
+
+// commit makes a change. Whoever is killed anywhere in it leaves a repository in which
+// each package that the index names is there and is the one it names:
+//
+//	snapshot of the index that was    it and all of its packages are there
+//	replacing.json, index without     only if a package is replaced that is listed
+//	packages                          none of them is listed with other bytes
+//	withdrawn.json                    who comes next drops what stands in it
+//	index                             in one moment
+//	what nobody names any more        is removed
+func (p *Publisher) commit(ctx context.Context, c *change, done *Published) error {
+	if !c.changed && len(c.put) == 0 && !c.redraw && !c.recovered {
+		return nil
+	}
+	folder := string(c.arch)
+	c.compact()
+	c.index.Time = p.stamp(c)
+	if p.Snapshots > 0 && c.before != nil {
+		at, _ := made(c.before)
+		err := p.Storage.Put(ctx, snapshotPath(at.UTC().Format(snapshotLayout), c.arch), bytes.NewReader(c.data), Condition{Absent: true})
+		if err != nil && !errors.Is(err, ErrChanged) {
+			return err
+		}
+	}
+	if err := p.hide(ctx, c); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.put)) {
+		if p.Snapshots > 0 {
+			if err := p.keepReplaced(ctx, c.arch, name); err != nil {
+				return err
+			}
+		}
+		if err := p.putFile(ctx, folder+"/"+name, c.put[name].path); err != nil {
+			return err
+		}
+		done.Written = append(done.Written, name)
+	}
+	if c.redraw {
+		if err := p.putJSON(ctx, folder+"/"+withdrawnName, c.withdrawn); err != nil {
+			return err
+		}
+	}
+	if err := p.putIndex(ctx, c, c.index); err != nil {
+		return err
+	}
+	if c.recovered {
+		if err := p.Storage.Remove(ctx, folder+"/"+replacingName); err != nil {
+			return err
+		}
+	}
+	return p.removeUnnamed(ctx, c, done)
+}
+
+// hide takes what is to be replaced out of the index.
+func (p *Publisher) hide(ctx context.Context, c *change) error {
+	var names []string
+	for name, is := range c.hide {
+		if is && c.before != nil {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	c.recovered = true
+	if err := p.putJSON(ctx, string(c.arch)+"/"+replacingName, names); err != nil {
+		return err
+	}
+	without := &apk.Index{Description: c.index.Description, Time: c.index.Time}
+	for _, e := range c.before.Entries {
+		if !c.hide[e.FileName()] {
+			without.Entries = append(without.Entries, e)
+		}
+	}
+	return p.putIndex(ctx, c, without)
+}
+
+// putIndex writes an index in the place of the one that was read.
+func (p *Publisher) putIndex(ctx context.Context, c *change, x *apk.Index) error {
+	var b bytes.Buffer
+	if err := apk.WriteIndex(&b, x, p.Keys...); err != nil {
+		return err
+	}
+	name := string(c.arch) + "/" + indexName
+	if err := p.Storage.Put(ctx, name, &b, Condition{Absent: c.version == "", Version: c.version}); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	o, err := p.Storage.Open(ctx, name, "")
+	if err != nil {
+		return err
+	}
+	c.version = o.Version
+	return o.Close()
+}
+
+// keepReplaced keeps the package that is about to be replaced, for those who read an
+// index that names it.
+func (p *Publisher) keepReplaced(ctx context.Context, arch apk.Arch, name string) error {
+	pkg, size, done, err := p.openPackage(ctx, string(arch)+"/"+name)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if pkg == nil || pkg.VerifyData() != nil {
+		return nil
+	}
+	o, err := p.Storage.Open(ctx, string(arch)+"/"+name, "")
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	err = p.Storage.Put(ctx, replacedPath(arch, apk.EntryOf(pkg, size)), o, Condition{Absent: true})
+	if errors.Is(err, ErrChanged) {
+		return nil
+	}
+	return err
+}
+
+func (p *Publisher) putFile(ctx context.Context, name, from string) error {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := p.Storage.Put(ctx, name, f, Condition{}); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+func (p *Publisher) putJSON(ctx context.Context, name string, value any) error {
+	data, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	return p.Storage.Put(ctx, name, bytes.NewReader(append(data, '\n')), Condition{})
+}
+
+// maxJSONBytes is how long a file of the publishers' own may be.
+const maxJSONBytes = 64 << 20
+
+// readJSON reads a file of the publishers' own, if it is there.
+func readJSON(ctx context.Context, s Storage, name string, into any) (found bool, err error) {
+	o, err := s.Open(ctx, name, "")
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer o.Close()
+	data, err := readAtMost(o, maxJSONBytes)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", name, err)
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return false, fmt.Errorf("%s: %v", name, err)
+	}
+	return true, nil
+}
+
+// removeUnnamed removes the packages that neither the index nor a snapshot that is kept
+// names any more.
+func (p *Publisher) removeUnnamed(ctx context.Context, c *change, done *Published) error {
+	for _, e := range c.dropped {
+		done.Dropped = append(done.Dropped, string(c.arch)+"/"+e.FullName())
+		if p.Snapshots == 0 || c.isWithdrawn(e) {
+			if err := p.Storage.Remove(ctx, string(c.arch)+"/"+e.FileName()); err != nil {
+				return err
+			}
+		}
+	}
+	if p.Snapshots == 0 {
+		return nil
+	}
+	times, err := Snapshots(ctx, p.Storage, c.arch)
+	if err != nil {
+		return err
+	}
+	for len(times) > p.Snapshots {
+		if err := p.removeSnapshot(ctx, c, times[0], times[1:]); err != nil {
+			return err
+		}
+		times = times[1:]
+	}
+	return nil
+}
+
+// removeSnapshot removes a snapshot and the packages that it alone names. The index goes
+// last: who is killed before that is followed by one who finds what is left.
+func (p *Publisher) removeSnapshot(ctx context.Context, c *change, at time.Time, others []time.Time) error {
+	old, err := p.readSnapshot(ctx, c.arch, at)
+	if err != nil {
+		return err
+	}
+	named := map[string]*apk.Entry{} // what must stay, once it is looked for
+	var gone []*apk.Entry
+	for _, e := range old.Entries {
+		if i, listed := c.listed[e.FileName()]; !listed || c.index.Entries[i].Checksum != e.Checksum {
+			gone = append(gone, e)
+		}
+	}
+	if len(gone) > 0 {
+		for _, other := range others {
+			x, err := p.readSnapshot(ctx, c.arch, other)
+			if err != nil {
+				return err
+			}
+			for _, e := range x.Entries {
+				named[e.FileName()] = e
+				named[replacedPath(c.arch, e)] = e
+			}
+		}
+	}
+	for _, e := range gone {
+		_, listed := c.listed[e.FileName()]
+		if !listed && named[e.FileName()] == nil {
+			if err := p.Storage.Remove(ctx, string(c.arch)+"/"+e.FileName()); err != nil {
+				return err
+			}
+		}
+		if path := replacedPath(c.arch, e); named[path] == nil {
+			if err := p.Storage.Remove(ctx, path); err != nil {
+				return err
+			}
+		}
+	}
+	return p.Storage.Remove(ctx, snapshotPath(at.Format(snapshotLayout), c.arch))
+}
+
+// readSnapshot reads the index of a snapshot; its signature was checked when it was made
+// and is not asked for, as its key may be gone since.
+func (p *Publisher) readSnapshot(ctx context.Context, arch apk.Arch, at time.Time) (*apk.Index, error) {
+	name := snapshotPath(at.Format(snapshotLayout), arch)
+	o, err := p.Storage.Open(ctx, name, "")
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range ready {
-		if err := os.Rename(s.from, filepath.Join(p.dir, s.name)); err != nil {
-			return written, err
-		}
-		written = append(written, s.name)
-	}
-	if err := syncFolder(p.dir); err != nil {
-		return written, err
-	}
-	if err := os.Rename(newIndex, filepath.Join(p.dir, indexName)); err != nil {
-		return written, err
-	}
-	return written, syncFolder(p.dir)
-}
-
-// sweep removes what this publisher did not need, and what publishers that were
-// killed left behind. The lock is held.
-func (p publisher) sweep() {
-	leftovers, _ := filepath.Glob(filepath.Join(p.dir, temporaryPrefix+"*"))
-	for _, name := range leftovers {
-		_ = os.Remove(name)
-	}
-}
-
-// indexToExtend reads the index that is there. made says that there is none that can
-// be trusted: then it lists what the packages vouch for themselves.
-func (p publisher) indexToExtend(ctx context.Context) (index *apk.Index, made bool, err error) {
-	name := filepath.Join(p.dir, indexName)
-	data, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &apk.Index{}, true, nil
-	}
+	defer o.Close()
+	data, err := readAtMost(o, maxIndexBytes)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	index, err = readIndex(name, data, Options{Keys: p.verify})
-	if !isTrust(err) {
-		return index, false, err
-	}
-	index, err = p.indexOfPackages(ctx)
-	return index, true, err
+	return parseIndex(name, data, nil)
 }
 
 func isTrust(err error) bool {
@@ -164,190 +843,61 @@ func isTrust(err error) bool {
 	return is
 }
 
-// indexOfPackages lists the packages in the folder that bear a trusted signature.
-func (p publisher) indexOfPackages(ctx context.Context) (*apk.Index, error) {
-	names, err := filepath.Glob(filepath.Join(p.dir, "*.apk"))
-	if err != nil {
-		return nil, err
-	}
-	index := &apk.Index{}
-	listed := newListing(index)
-	for _, name := range names {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+// IndexOptions say how IndexFiles makes an index.
+type IndexOptions struct {
+	// Arch is the one that packages have to suit; "" takes all.
+	Arch apk.Arch
+	// Merge is an index whose packages are carried on.
+	Merge *apk.Index
+	// RewriteArch is what the index says of every package; "" is what it says itself.
+	RewriteArch apk.Arch
+	Description string
+}
+
+// IndexFiles makes an index of package files, signed by the keys. What is wrong with a
+// package is in the error, for all of them.
+func IndexFiles(ctx context.Context, files []string, o IndexOptions, keys ...apk.Signer) ([]byte, *apk.Index, error) {
+	c := &change{index: &apk.Index{Description: o.Description}, listed: map[string]int{}}
+	if o.Merge != nil {
+		if c.index.Description == "" {
+			c.index.Description = o.Merge.Description
 		}
-		entry, err := p.signedEntry(name)
-		if err != nil {
-			return nil, err
-		}
-		if entry != nil && entry.FileName() == filepath.Base(name) {
-			listed.put(entry)
+		for _, e := range o.Merge.Entries {
+			c.list(e)
 		}
 	}
-	return index, nil
-}
-
-// signedEntry gives the entry of a package file that is what a trusted key signed, else nil.
-func (p publisher) signedEntry(name string) (*apk.Entry, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if _, err := VerifyFile(f, name, p.verify); isTrust(err) {
-		return nil, nil
-	} else if err != nil {
-		return nil, err
-	}
-	pkg, err := apk.ReadPackage(f, info.Size(), apk.Limits{})
-	if err != nil {
-		return nil, err
-	}
-	return apk.EntryOf(pkg, info.Size()), nil
-}
-
-// sign signs a package and gives where it lies, or "" when the same is at its place.
-func (p publisher) sign(one Unsigned) (*apk.Entry, string, error) {
-	if err := checkFileName(one.Entry); err != nil {
-		return nil, "", err
-	}
-	if entry := samePackage(filepath.Join(p.dir, one.Entry.FileName()), p.verify, one.Entry); entry != nil {
-		return entry, "", nil
-	}
-	unsigned, err := p.store.Open(one.Digest)
-	if err != nil {
-		return nil, "", err
-	}
-	defer unsigned.Close()
-	info, err := unsigned.Stat()
-	if err != nil {
-		return nil, "", err
-	}
-	from, size, err := p.stage(func(f *os.File) error {
-		return apk.SignPackage(f, unsigned, info.Size(), p.key, time.Unix(one.Entry.BuildDate, 0))
-	})
-	if err != nil {
-		return nil, "", err
-	}
-	entry := *one.Entry
-	entry.FileSize = size
-	return &entry, from, nil
-}
-
-// samePackage gives the entry of a package that is there with the same content and
-// a signature that verifies, else nil.
-func samePackage(target string, verify apk.KeySet, e *apk.Entry) *apk.Entry {
-	f, err := os.Open(target)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil
-	}
-	p, err := apk.ReadPackage(f, info.Size(), apk.Limits{})
-	if err != nil || p.Checksum != e.Checksum || p.VerifyData() != nil {
-		return nil
-	}
-	if _, err := p.VerifySignature(verify); err != nil {
-		return nil
-	}
-	same := *e
-	same.FileSize = info.Size()
-	return &same
-}
-
-// listing puts entries into an index, each name and version once.
-type listing struct {
-	index *apk.Index
-	at    map[string]int // by file name
-}
-
-func newListing(index *apk.Index) *listing {
-	l := &listing{index, make(map[string]int, len(index.Entries))}
-	for i, e := range index.Entries {
-		l.at[e.FileName()] = i
-	}
-	return l
-}
-
-// put lists an entry in the place of one of the same name and version. It tells
-// whether the index is another one now.
-func (l *listing) put(e *apk.Entry) bool {
-	i, found := l.at[e.FileName()]
-	if !found {
-		l.at[e.FileName()] = len(l.index.Entries)
-		l.index.Entries = append(l.index.Entries, e)
-		return true
-	}
-	old := l.index.Entries[i]
-	l.index.Entries[i] = e
-	return old.Checksum != e.Checksum || old.FileSize != e.FileSize
-}
-
-// temporaryPrefix begins the names of files that are being written.
-const temporaryPrefix = ".publish-"
-
-// stage writes a file that is not at its place yet, and makes sure that it is on the
-// disk. It gives its name and size.
-func (p publisher) stage(write func(f *os.File) error) (name string, size int64, err error) {
-	f, err := os.CreateTemp(p.dir, temporaryPrefix+"*")
-	if err != nil {
-		return "", 0, err
-	}
-	defer f.Close()
-	if err := f.Chmod(0o644); err != nil {
-		return "", 0, err
-	}
-	if err := write(f); err != nil {
-		return "", 0, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return "", 0, err
-	}
-	if err := f.Sync(); err != nil {
-		return "", 0, err
-	}
-	return f.Name(), info.Size(), f.Close()
-}
-
-// syncFolder makes sure that renames in a folder are on the disk.
-func syncFolder(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
-}
-
-// IndexFiles makes an index of package files, signed by the keys.
-func IndexFiles(ctx context.Context, files []string, keys ...apk.Signer) ([]byte, *apk.Index, error) {
-	index := &apk.Index{}
-	listed := newListing(index)
+	var wrong []error
 	for _, name := range files {
 		if err := ctx.Err(); err != nil {
-			return nil, nil, err
+			return nil, nil, context.Cause(ctx)
 		}
 		entry, err := readEntry(name)
-		if err != nil {
-			return nil, nil, err
+		if err == nil {
+			err = checkFileName(entry)
 		}
-		listed.put(entry)
+		if err == nil && o.Arch != "" && !suits(entry.Arch, o.Arch) {
+			err = &TrustError{name, fmt.Sprintf("the package is for %s, not %s", entry.Arch, o.Arch)}
+		}
+		if err != nil {
+			wrong = append(wrong, err)
+			continue
+		}
+		if o.RewriteArch != "" {
+			entry.Arch = o.RewriteArch
+		}
+		c.list(entry)
 	}
-	var b bytes.Buffer
-	if err := apk.WriteIndex(&b, index, keys...); err != nil {
+	if err := errors.Join(wrong...); err != nil {
 		return nil, nil, err
 	}
-	return b.Bytes(), index, nil
+	var b bytes.Buffer
+	if err := apk.WriteIndex(&b, c.index, keys...); err != nil {
+		return nil, nil, err
+	}
+	return b.Bytes(), c.index, nil
 }
 
+// readEntry reads a package file. What is wrong with it is a *TrustError.
 func readEntry(name string) (*apk.Entry, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -363,94 +913,7 @@ func readEntry(name string) (*apk.Entry, error) {
 		err = p.VerifyData()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read package %s: %w", name, err)
+		return nil, &TrustError{filepath.Clean(name), err.Error()}
 	}
 	return apk.EntryOf(p, info.Size()), nil
-}
-
-// Verified is one thing that Verify looked at.
-type Verified struct {
-	Name string `json:"name"` // a file of the repository
-	Key  string `json:"key"`  // whose signature it bears; "" when it does not hold
-	Err  error  `json:"-"`
-	Why  string `json:"error,omitempty"`
-}
-
-// Verify checks a repository as a whole: the index's signature, and of every
-// package its presence, size, checksum, data and signature. What does not hold is a
-// *TrustError of one Verified; the error is that something could not be looked at.
-func (r *Repository) Verify(ctx context.Context, arch apk.Arch) ([]Verified, error) {
-	name, data, err := r.readIndexFile(ctx, arch)
-	if err != nil {
-		return nil, err
-	}
-	key, err := apk.VerifyIndex(data, r.options.Keys)
-	if err != nil {
-		return []Verified{verified(name, "", &TrustError{r.location + "/" + name, err.Error()})}, nil
-	}
-	all := []Verified{verified(name, key, nil)}
-	index, err := readIndex(r.location+"/"+name, data, r.options)
-	if err != nil {
-		return append(all[:0], verified(name, "", err)), nil
-	}
-	for _, e := range index.Entries {
-		if err := ctx.Err(); err != nil {
-			return all, err
-		}
-		key, err := r.verifyPackage(ctx, arch, e)
-		if err != nil && !isTrust(err) {
-			// It could not be looked at, which says nothing about it.
-			return all, fmt.Errorf("verify %s: %w", e.FileName(), err)
-		}
-		all = append(all, verified(string(arch)+"/"+e.FileName(), key, err))
-	}
-	return all, nil
-}
-
-func verified(name, key string, err error) Verified {
-	v := Verified{Name: name, Key: key, Err: err}
-	if err != nil {
-		v.Why = err.Error()
-	}
-	return v
-}
-
-func (r *Repository) verifyPackage(ctx context.Context, arch apk.Arch, e *apk.Entry) (string, error) {
-	f, err := os.CreateTemp("", "tarn-verify-")
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	if err := os.Remove(f.Name()); err != nil {
-		return "", err
-	}
-	if err := r.download(ctx, f, arch, e); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = &TrustError{e.FileName(), "the index names it and it is not there"}
-		}
-		return "", err
-	}
-	if err := checkPackage(f, e); err != nil {
-		return "", err
-	}
-	return VerifyFile(f, e.FileName(), r.options.Keys)
-}
-
-// VerifyFile checks a package's data and signature. What does not hold is a *TrustError.
-func VerifyFile(f *os.File, name string, keys apk.KeySet) (key string, err error) {
-	info, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	p, err := apk.ReadPackage(f, info.Size(), apk.Limits{})
-	if err == nil {
-		err = p.VerifyData()
-	}
-	if err == nil {
-		key, err = p.VerifySignature(keys)
-	}
-	if err != nil {
-		return "", &TrustError{strings.TrimSpace(name), err.Error()}
-	}
-	return key, nil
 }

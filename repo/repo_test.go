@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -25,6 +26,7 @@ import (
 	"github.com/tarn-build/tarn/pkg/sign"
 	"github.com/tarn-build/tarn/pkg/solve"
 	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/pkg/web"
 	"github.com/tarn-build/tarn/repo"
 )
 
@@ -176,17 +178,17 @@ func TestPublishAndRead(t *testing.T) {
 	if diff := cmp.Diff(map[string]map[string]string{"a-1-r0": {"usr/a": "A"}, "b-2-r0": {"usr/b": "B"}}, got); diff != "" {
 		t.Errorf("packages (-want +got):\n%s", diff)
 	}
-	verified, err := r.Verify(context.Background(), arch)
+	verified, err := r.Verify(context.Background(), arch, repo.VerifyOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range verified {
+	for _, v := range verified.Verified {
 		if v.Err != nil || v.Key != "tarn.rsa.pub" {
 			t.Errorf("verify %s: %v, key %q", v.Name, v.Err, v.Key)
 		}
 	}
-	if len(verified) != 3 {
-		t.Errorf("verified %d files, want 3", len(verified))
+	if len(verified.Verified) != 3 {
+		t.Errorf("verified %d files, want 3", len(verified.Verified))
 	}
 	// Another order and another folder give the same bytes.
 	other := t.TempDir()
@@ -195,7 +197,7 @@ func TestPublishAndRead(t *testing.T) {
 	if again, err := os.ReadFile(filepath.Join(other, "x86_64", "APKINDEX.tar.gz")); err != nil || !bytes.Equal(index, again) {
 		t.Errorf("the index differs: %v", err)
 	}
-	if diff := cmp.Diff([]string{".lock", "APKINDEX.tar.gz", "a-1-r0.apk", "b-2-r0.apk"}, files(t, filepath.Join(dir, "x86_64"))); diff != "" {
+	if diff := cmp.Diff([]string{"APKINDEX.tar.gz", "a-1-r0.apk", "b-2-r0.apk"}, files(t, filepath.Join(dir, "x86_64"))); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
 }
@@ -268,11 +270,11 @@ func TestPublishWithAnotherKey(t *testing.T) {
 	if diff := cmp.Diff([]string{"a-1-r0"}, names(t, open(t, dir, keys()[1]))); diff != "" {
 		t.Errorf("index (-want +got):\n%s", diff)
 	}
-	verified, err := open(t, dir, keys()[1]).Verify(context.Background(), arch)
+	verified, err := open(t, dir, keys()[1]).Verify(context.Background(), arch, repo.VerifyOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range verified {
+	for _, v := range verified.Verified {
 		if v.Err != nil {
 			t.Errorf("verify %s: %v", v.Name, v.Err)
 		}
@@ -316,7 +318,7 @@ func TestTampering(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, _, err := repo.IndexFiles(context.Background(), []string{pkg})
+	signed, _, err := repo.IndexFiles(context.Background(), []string{pkg}, repo.IndexOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,11 +337,11 @@ func TestTampering(t *testing.T) {
 			}
 			flip(t, filepath.Join(bad, "x86_64", test.file), int64(at))
 			r := open(t, bad, key)
-			verified, err := r.Verify(context.Background(), arch)
+			verified, err := r.Verify(context.Background(), arch, repo.VerifyOptions{})
 			if err != nil {
 				t.Fatalf("byte %d of %s: verify: %v", at, test.file, err)
 			}
-			found := slices.ContainsFunc(verified, func(v repo.Verified) bool { return isTrust(v.Err) && strings.HasSuffix(v.Name, test.file) })
+			found := slices.ContainsFunc(verified.Verified, func(v repo.Verified) bool { return isTrust(v.Err) && strings.HasSuffix(v.Name, test.file) })
 			got, err := fetchAll(t, r)
 			if at < test.signature && err == nil {
 				if diff := cmp.Diff(want, got); diff != "" {
@@ -370,14 +372,14 @@ func TestWhatDoesNotHold(t *testing.T) {
 			}
 		}, ""},
 		{"an index without a signature", func(t *testing.T, dir string) {
-			data, _, err := repo.IndexFiles(context.Background(), []string{filepath.Join(dir, "x86_64", "a-1-r0.apk")})
+			data, _, err := repo.IndexFiles(context.Background(), []string{filepath.Join(dir, "x86_64", "a-1-r0.apk")}, repo.IndexOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			write(t, dir, "APKINDEX.tar.gz", data)
 		}, "signature"},
 		{"an index by another key", func(t *testing.T, dir string) {
-			data, _, err := repo.IndexFiles(context.Background(), []string{filepath.Join(dir, "x86_64", "a-1-r0.apk")}, keys()[1])
+			data, _, err := repo.IndexFiles(context.Background(), []string{filepath.Join(dir, "x86_64", "a-1-r0.apk")}, repo.IndexOptions{}, keys()[1])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -540,6 +542,11 @@ func serve(t *testing.T, dir string, other map[string]http.HandlerFunc) *httptes
 	return server
 }
 
+// client trusts a test's server, and loses no time with trying again.
+func client(server *httptest.Server) *web.Client {
+	return &web.Client{Transport: server.Client().Transport, Retry: web.Retry{Pause: time.Millisecond, MaxPause: time.Millisecond}, StayTLS: true}
+}
+
 func TestOverTheNetwork(t *testing.T) {
 	dir, st, key := t.TempDir(), openStore(t), keys()[0]
 	publish(t, dir, st, key, unsigned(t, st, "libstdc++", "1-r0", "usr/a", "A"))
@@ -584,7 +591,7 @@ func TestOverTheNetwork(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := serve(t, dir, test.other)
-			r, err := repo.Open(server.URL, repo.Options{Keys: ring(t, key), Client: server.Client()})
+			r, err := repo.Open(server.URL, repo.Options{Keys: ring(t, key), Client: client(server)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -603,7 +610,7 @@ func TestOverTheNetwork(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	stopped, err := repo.Open(server.URL, repo.Options{Keys: ring(t, key), Client: server.Client()})
+	stopped, err := repo.Open(server.URL, repo.Options{Keys: ring(t, key), Client: client(server)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -649,14 +656,14 @@ func TestFetchKey(t *testing.T) {
 		"/large": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) },
 	})
 	ctx := context.Background()
-	if got, err := repo.FetchKey(ctx, server.Client(), server.URL+"/key"); err != nil || !bytes.Equal(got, block) {
+	if got, err := repo.FetchKey(ctx, client(server), server.URL+"/key"); err != nil || !bytes.Equal(got, block) {
 		t.Errorf("got %q, %v", got, err)
 	}
 	if got, err := repo.FetchKey(ctx, nil, plain.URL); err != nil || !bytes.Equal(got, block) {
 		t.Errorf("with the client of its own: got %q, %v", got, err)
 	}
-	for path, want := range map[string]string{"/large": "longer than", "/none": "404"} {
-		if _, err := repo.FetchKey(ctx, server.Client(), server.URL+path); err == nil || !strings.Contains(err.Error(), want) {
+	for path, want := range map[string]string{"/large": "longer than", "/none": "does not exist"} {
+		if _, err := repo.FetchKey(ctx, client(server), server.URL+path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", path, err, want)
 		}
 	}

@@ -7,32 +7,28 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/pkg/web"
 )
 
 // indexName is the name of the index in the folder of an architecture.
 const indexName = "APKINDEX.tar.gz"
 
-// Limits on what a repository may send.
+// Limits on what a repository may send, in bytes.
 const (
 	maxIndexBytes   = 64 << 20 // compressed
 	maxPackageBytes = 8 << 30
+	maxKeyBytes     = 64 << 10
 )
-
-// storage is where the files of a repository lie, for reading.
-type storage interface {
-	// open opens a file by its path below the repository; one that is not there is fs.ErrNotExist.
-	open(ctx context.Context, name string) (io.ReadCloser, error)
-}
 
 // Options say how a repository is read.
 type Options struct {
@@ -40,19 +36,33 @@ type Options struct {
 	Keys apk.KeySet
 	// AllowUntrusted reads an index without asking for a signature.
 	AllowUntrusted bool
-	// Offline refuses repositories that need the network.
+	// Offline asks no server: there is what the store has.
 	Offline bool
-	// Client is used for http and https; a client with sane time limits when nil.
-	Client *http.Client
+	// Client is used for http and https; when nil, one with the passwords of the
+	// environment (HTTP_AUTH, netrc) and its proxies, which goes from https to https alone.
+	Client *web.Client
+	// Store keeps copies of indexes, so that one that did not change is not read again,
+	// and remembers the newest of each repository. Neither is done when it is nil.
+	Store *store.Store
+	// AllowRollback takes an index that is older than one that was seen before.
+	AllowRollback bool
+	// MaxAge is how old an index may be; 0 is any age.
+	MaxAge time.Duration
+	// DiscoverKeys also trusts, for this repository alone, the keys that its server names
+	// (apk-configuration). Whoever has the server has then the repository.
+	DiscoverKeys bool
 }
 
 // Repository is packages and a signed index, per architecture. It is a Source.
 type Repository struct {
-	location string
-	storage  storage
+	location string // as messages show it
+	id       string // by what it is remembered
+	snapshot string // the time of the snapshot that is read, as in its path; "" is what there is now
+	storage  Storage
 	options  Options
 
 	mu      sync.Mutex
+	keys    apk.KeySet // of options, and what was discovered
 	indexes map[apk.Arch]*apk.Index
 	folders map[*apk.Entry]apk.Arch // in whose index an entry stands: its file lies beside it
 }
@@ -71,57 +81,49 @@ type UnreachableError struct{ Err error }
 func (e *UnreachableError) Error() string { return e.Err.Error() }
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
-// unreachable takes the address out of an error of the client: who asked has said it.
-func unreachable(err error) error {
-	if failed, is := errors.AsType[*url.Error](err); is {
-		err = failed.Err
-	}
-	return &UnreachableError{err}
-}
-
-// Open gives the repository at a location: a folder, or an http or https address.
-// Nothing is read yet.
+// Open gives the repository at a location: a folder, or an http or https address. One
+// that ends in snapshots/TIME is the repository as it was then. Nothing is read yet.
 func Open(location string, o Options) (*Repository, error) {
-	r := &Repository{location: location, options: o, indexes: map[apk.Arch]*apk.Index{}, folders: map[*apk.Entry]apk.Arch{}}
+	shown := location
 	u, err := url.Parse(location)
 	if err == nil && u.User != nil {
-		r.location = u.Redacted() // it may hold a password, and messages show it
+		shown = u.Redacted() // it may hold a password, and messages show it
 	}
+	var s Storage
+	base, snapshot := cutSnapshot(location)
 	switch {
 	case err == nil && (u.Scheme == "http" || u.Scheme == "https"):
-		if o.Offline {
-			return nil, fmt.Errorf("open repository %s: %w", r.location, &UnreachableError{errors.New("the network is off (--offline)")})
-		}
 		if u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-			return nil, fmt.Errorf("open repository %s: an address has a host and neither ? nor #", r.location)
+			return nil, fmt.Errorf("open repository %s: an address has a host and neither ? nor #", shown)
 		}
-		r.storage = webStorage{strings.TrimRight(location, "/"), clientOr(o.Client)}
+		if o.Client == nil {
+			if o.Client, err = newClient(o.Offline); err != nil {
+				return nil, fmt.Errorf("open repository %s: %w", shown, err)
+			}
+		}
+		if o.Offline && o.Store == nil {
+			return nil, fmt.Errorf("open repository %s: %w", shown, &UnreachableError{errors.New("the network is off (--offline)")})
+		}
+		s = webStorage{strings.TrimRight(base, "/"), o.Client}
 	case err == nil && u.Scheme != "" && strings.Contains(location, "://"):
-		return nil, fmt.Errorf("open repository %s: a location is a folder or an http or https address", r.location)
+		return nil, fmt.Errorf("open repository %s: a location is a folder or an http or https address", shown)
 	default:
-		r.storage = folderStorage(location)
+		s = Folder(base)
+	}
+	r := OpenStorage(shown, s, o)
+	r.snapshot = snapshot
+	if _, isFolder := s.(Folder); isFolder {
+		if r.id, err = filepath.Abs(base); err != nil {
+			return nil, err
+		}
 	}
 	return r, nil
 }
 
-// clientOr is a client, else one with a time limit that goes from https to https alone.
-func clientOr(client *http.Client) *http.Client {
-	if client != nil {
-		return client
-	}
-	return &http.Client{Timeout: 30 * time.Minute, CheckRedirect: checkRedirect}
-}
-
-func checkRedirect(request *http.Request, via []*http.Request) error {
-	switch {
-	case len(via) >= 10:
-		return errors.New("more than 10 redirects")
-	case request.URL.Scheme != "http" && request.URL.Scheme != "https":
-		return fmt.Errorf("redirect to the scheme %q", request.URL.Scheme)
-	case via[len(via)-1].URL.Scheme == "https" && request.URL.Scheme != "https":
-		return errors.New("redirect from https to http")
-	}
-	return nil
+// OpenStorage gives the repository that a storage holds; location is how messages call
+// it, and by what it is remembered.
+func OpenStorage(location string, s Storage, o Options) *Repository {
+	return &Repository{location: location, id: location, storage: s, options: o, keys: o.Keys, indexes: map[apk.Arch]*apk.Index{}, folders: map[*apk.Entry]apk.Arch{}}
 }
 
 // Name is the repository's location, without a password.
@@ -137,22 +139,27 @@ func (r *Repository) Packages(ctx context.Context, arch apk.Arch) ([]*apk.Entry,
 	return index.Entries, nil
 }
 
-// Index gives the verified index of an architecture, read once. One that is not
-// there is fs.ErrNotExist.
+// Index gives the verified index of an architecture, read once, without entries that
+// are for another one. One that is not there is fs.ErrNotExist; one that is older than
+// what was seen before, or than may be, is a *TrustError.
 func (r *Repository) Index(ctx context.Context, arch apk.Arch) (*apk.Index, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if index := r.indexes[arch]; index != nil {
 		return index, nil
 	}
-	name, data, err := r.readIndexFile(ctx, arch)
+	file, err := r.readIndexFile(ctx, arch)
 	if err != nil {
 		return nil, err
 	}
-	index, err := readIndex(r.location+"/"+name, data, r.options)
+	index, err := r.parseIndex(file.path, file.data)
 	if err != nil {
 		return nil, err
 	}
+	if err := r.checkNewest(arch, file, index); err != nil {
+		return nil, err
+	}
+	index.Entries = slices.DeleteFunc(index.Entries, func(e *apk.Entry) bool { return !suits(e.Arch, arch) })
 	r.indexes[arch] = index
 	for _, e := range index.Entries {
 		r.folders[e] = arch
@@ -160,19 +167,57 @@ func (r *Repository) Index(ctx context.Context, arch apk.Arch) (*apk.Index, erro
 	return index, nil
 }
 
-// readIndexFile reads the index of an architecture as it is, and gives its path below
-// the repository.
-func (r *Repository) readIndexFile(ctx context.Context, arch apk.Arch) (name string, data []byte, err error) {
+// noArch is the architecture of packages that suit every one.
+const noArch apk.Arch = "noarch"
+
+// suits tells whether a package of an architecture can be installed on another.
+func suits(of, on apk.Arch) bool { return of == on || of == noArch || of == "" }
+
+// indexFile is an index as it lies in the repository.
+type indexFile struct {
+	path    string // below the repository
+	data    []byte
+	version string // of the storage
+	kept    bool   // it was in the store
+}
+
+// readIndexFile reads the index of an architecture as it is. The lock is held.
+func (r *Repository) readIndexFile(ctx context.Context, arch apk.Arch) (*indexFile, error) {
 	folder, err := archFolder(arch)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	name = folder + "/" + indexName
-	data, err = r.readAll(ctx, name, maxIndexBytes)
+	f := &indexFile{path: folder + "/" + indexName}
+	fail := func(err error) (*indexFile, error) {
+		return nil, fmt.Errorf("read index %s/%s: %w", r.location, folder+"/"+indexName, err)
+	}
+	if err := r.discoverKeys(ctx); err != nil {
+		return fail(err)
+	}
+	if r.snapshot != "" {
+		if f.path, err = r.snapshotAt(ctx, arch); err != nil {
+			return fail(err)
+		}
+	}
+	known, kept := r.recall(arch)
+	o, err := r.storage.Open(ctx, f.path, known)
+	if _, unreachable := errors.AsType[*UnreachableError](err); unreachable && r.options.Offline && kept != nil {
+		f.data, f.version, f.kept = kept, known, true
+		return f, nil
+	}
 	if err != nil {
-		return "", nil, fmt.Errorf("read index %s/%s: %w", r.location, name, err)
+		return fail(err)
 	}
-	return name, data, nil
+	defer o.Close()
+	if o.Unchanged {
+		f.data, f.version, f.kept = kept, known, true
+		return f, nil
+	}
+	f.version = o.Version
+	if f.data, err = readAtMost(o, maxIndexBytes); err != nil {
+		return fail(err)
+	}
+	return f, nil
 }
 
 // archFolder is the folder of an architecture: its name, which becomes part of paths,
@@ -184,10 +229,22 @@ func archFolder(arch apk.Arch) (string, error) {
 	return string(arch), nil
 }
 
-// readIndex parses an index after its signature was checked.
-func readIndex(name string, data []byte, o Options) (*apk.Index, error) {
-	if !o.AllowUntrusted {
-		if _, err := apk.VerifyIndex(data, o.Keys); err != nil {
+// parseIndex parses an index after its signature was checked.
+func (r *Repository) parseIndex(path string, data []byte) (*apk.Index, error) {
+	if r.options.AllowUntrusted {
+		return parseIndex(r.location+"/"+path, data, nil)
+	}
+	keys := r.keys
+	if keys == nil {
+		keys = keySets{}
+	}
+	return parseIndex(r.location+"/"+path, data, keys)
+}
+
+// parseIndex parses an index after its signature was checked, unless keys is nil.
+func parseIndex(name string, data []byte, keys apk.KeySet) (*apk.Index, error) {
+	if keys != nil {
+		if _, err := apk.VerifyIndex(data, keys); err != nil {
 			return nil, &TrustError{name, err.Error()}
 		}
 	}
@@ -198,13 +255,9 @@ func readIndex(name string, data []byte, o Options) (*apk.Index, error) {
 	return index, nil
 }
 
-func (r *Repository) readAll(ctx context.Context, name string, limit int64) ([]byte, error) {
-	f, err := r.storage.open(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+// readAtMost reads to the end, which comes before limit bytes.
+func readAtMost(r io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(data)) > limit {
 		err = fmt.Errorf("longer than %d bytes", limit)
 	}
@@ -245,10 +298,7 @@ func (r *Repository) Fetch(ctx context.Context, st *store.Store, e *apk.Entry) (
 	if !listed {
 		arch = e.Arch
 	}
-	if err := r.download(ctx, f, arch, e); err != nil {
-		return "", err
-	}
-	if err := checkPackage(f, e); err != nil {
+	if err := r.fetch(ctx, f, arch, e); err != nil {
 		return "", err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -261,8 +311,8 @@ func (r *Repository) Fetch(ctx context.Context, st *store.Store, e *apk.Entry) (
 	return digest, st.Remember(fetched.Sum(), struct{ Digest store.Digest }{digest})
 }
 
-// download copies the file of a package that the index of arch lists.
-func (r *Repository) download(ctx context.Context, to io.Writer, arch apk.Arch, e *apk.Entry) error {
+// fetch copies the file of a package that the index of arch lists, and checks it.
+func (r *Repository) fetch(ctx context.Context, f *os.File, arch apk.Arch, e *apk.Entry) error {
 	if err := checkFileName(e); err != nil {
 		return err
 	}
@@ -270,7 +320,34 @@ func (r *Repository) download(ctx context.Context, to io.Writer, arch apk.Arch, 
 	if err != nil {
 		return err
 	}
-	body, err := r.storage.open(ctx, folder+"/"+e.FileName())
+	err = r.fetchFrom(ctx, f, folder+"/"+e.FileName(), e)
+	if err == nil || !isTrust(err) && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// A publisher that keeps snapshots keeps what it replaced, too: who read the index
+	// before that still finds what it named.
+	if again := r.fetchFrom(ctx, f, replacedPath(arch, e), e); again == nil {
+		return nil
+	}
+	return err
+}
+
+// fetchFrom copies a file of the repository, and checks that it is the package e.
+func (r *Repository) fetchFrom(ctx context.Context, f *os.File, name string, e *apk.Entry) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if err := r.download(ctx, f, name, e); err != nil {
+		return err
+	}
+	return checkPackage(f, e)
+}
+
+func (r *Repository) download(ctx context.Context, to io.Writer, name string, e *apk.Entry) error {
+	body, err := r.storage.Open(ctx, name, "")
 	if err != nil {
 		return err
 	}
@@ -319,6 +396,8 @@ func checkPackage(f *os.File, e *apk.Entry) error {
 		return &TrustError{e.FileName(), fmt.Sprintf("checksum does not match the index: expected %s, found %s", e.Checksum, p.Checksum)}
 	case p.Info.Name != e.Name || p.Info.Version != e.Version:
 		return &TrustError{e.FileName(), fmt.Sprintf("the package calls itself %s", p.Info.FullName())}
+	case e.Arch != "" && !suits(p.Info.Arch, e.Arch) && e.Arch != noArch:
+		return &TrustError{e.FileName(), fmt.Sprintf("the package is for %s, and the index says %s", p.Info.Arch, e.Arch)}
 	}
 	if err := p.VerifyData(); err != nil {
 		return &TrustError{e.FileName(), err.Error()}
@@ -326,78 +405,32 @@ func checkPackage(f *os.File, e *apk.Entry) error {
 	return nil
 }
 
-// folderStorage is a repository in a folder.
-type folderStorage string
-
-func (s folderStorage) open(_ context.Context, name string) (io.ReadCloser, error) {
-	root, err := os.OpenRoot(string(s))
+// FetchKey reads a public key from an http or https address, with a client of its own when
+// client is nil. What the key vouches for is the affair of whoever named the address.
+func FetchKey(ctx context.Context, client *web.Client, address string) ([]byte, error) {
+	if client == nil {
+		var err error
+		if client, err = newClient(false); err != nil {
+			return nil, err
+		}
+	}
+	body, err := client.Get(ctx, address, web.Conditions{})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read key %s: %w", redacted(address), webError(ctx, err))
 	}
-	defer root.Close()
-	return root.Open(name)
-}
-
-// webStorage is a repository behind http or https.
-type webStorage struct {
-	base   string
-	client *http.Client
-}
-
-func (s webStorage) open(ctx context.Context, name string) (io.ReadCloser, error) {
-	parts := strings.Split(name, "/")
-	for i, part := range parts {
-		parts[i] = url.PathEscape(part)
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+"/"+strings.Join(parts, "/"), nil)
+	defer body.Close()
+	data, err := readAtMost(body, maxKeyBytes)
 	if err != nil {
-		return nil, err
-	}
-	// Some servers say that a .tar.gz is a tar that they compressed: it would arrive expanded.
-	request.Header.Set("Accept-Encoding", "identity")
-	response, err := s.client.Do(request)
-	if err != nil && ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if err != nil {
-		return nil, unreachable(err)
-	}
-	switch response.StatusCode {
-	case http.StatusOK:
-		return response.Body, nil
-	case http.StatusNotFound, http.StatusGone:
-		response.Body.Close()
-		return nil, fs.ErrNotExist
-	}
-	response.Body.Close()
-	return nil, &UnreachableError{errors.New(response.Status)}
-}
-
-// maxKeyBytes is how long a public key may be.
-const maxKeyBytes = 64 << 10
-
-// FetchKey reads a public key from an http or https address; a client with a time
-// limit is used when client is nil. What the key vouches for is the affair of whoever
-// named the address.
-func FetchKey(ctx context.Context, client *http.Client, address string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, fmt.Errorf("read key %s: %v", address, err)
-	}
-	response, err := clientOr(client).Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w", address, err)
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("read key %s: %s", address, response.Status)
-	}
-	data, err := io.ReadAll(io.LimitReader(response.Body, maxKeyBytes+1))
-	if err == nil && len(data) > maxKeyBytes {
-		err = fmt.Errorf("longer than %d bytes", maxKeyBytes)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w", address, err)
+		return nil, fmt.Errorf("read key %s: %w", redacted(address), err)
 	}
 	return data, nil
+}
+
+// redacted is an address without a password.
+func redacted(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "the address"
+	}
+	return u.Redacted()
 }

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"time"
@@ -24,12 +21,12 @@ import (
 
 type buildOptions struct {
 	lineFlags
-	outDir     string
-	signingKey string
-	jobs       int
-	cpus       int
-	again      bool
-	noPublish  bool
+	signingFlags
+	outDir    string
+	jobs      int
+	cpus      int
+	again     bool
+	noPublish bool
 }
 
 func (a *app) buildCommand() *cobra.Command {
@@ -45,11 +42,11 @@ the workspace's repository; outside a workspace they go to --out-dir.`,
 		ValidArgsFunction: a.completeRecipes,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.runBuild(cmd.Context(), o, args) },
 	}
-	o.add(cmd)
+	o.lineFlags.add(cmd)
 	o.addLimits(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.outDir, "out-dir", "", "the repository to publish to (default: the workspace's, else ./packages)")
-	f.StringVar(&o.signingKey, "signing-key", "", "the private key that signs (default: the workspace's own)")
+	o.signingFlags.add(f, "the private key that signs, or exec:NAME.rsa.pub PROGRAM ARGUMENT...; several all sign (default: the workspace's own)")
 	f.IntVarP(&o.jobs, "jobs", "j", 0, "how many recipes to build at once (default: one for each processor)")
 	f.IntVar(&o.cpus, "cpus", 0, "how many processors a build sees (default: all)")
 	f.BoolVar(&o.again, "again", false, "build although the store knows the outcome, and remember nothing")
@@ -88,7 +85,7 @@ func (a *app) buildArch(ctx context.Context, o buildOptions, arch apk.Arch, name
 	}
 	var publisher *publisher
 	if !o.noPublish {
-		if publisher, err = l.newPublisher(o.outDir, o.signingKey); err != nil {
+		if publisher, err = l.newPublisher(o.outDir, &o.signingFlags); err != nil {
 			return err
 		}
 	}
@@ -237,12 +234,12 @@ func (l *line) printBuild(rows []buildRow) error {
 // publisher puts packages into a repository. It is opened before anything is built,
 // so that a missing key is told first.
 type publisher struct {
-	dir  string
-	key  *sign.Key
-	keys *sign.Keyring
+	dir     string
+	keys    []sign.Signer
+	trusted *sign.Keyring
 }
 
-func (l *line) newPublisher(outDir, signingKey string) (*publisher, error) {
+func (l *line) newPublisher(outDir string, f *signingFlags) (*publisher, error) {
 	p := &publisher{dir: outDir}
 	switch {
 	case outDir != "":
@@ -252,59 +249,11 @@ func (l *line) newPublisher(outDir, signingKey string) (*publisher, error) {
 		p.dir = "packages"
 	}
 	var err error
-	if p.key, err = l.signer(l.ws, signingKey); err != nil {
+	if p.keys, err = l.openSigners(l.ws, f); err != nil {
 		return nil, err
 	}
-	p.keys = &sign.Keyring{}
-	return p, p.keys.Add(p.key.Public())
-}
-
-// signer loads the private key that a flag names, or the workspace's own, which is
-// made when it is not there.
-func (a *app) signer(ws *workspace, flag string) (*sign.Key, error) {
-	if flag != "" {
-		return sign.Load(flag)
-	}
-	if !ws.isReal() && ws.SigningKey == "" {
-		return nil, usagef("no signing key is said, and there is no workspace that has one\n  hint: tarn keygen FILE.rsa, then --signing-key FILE.rsa")
-	}
-	path := ws.signingKey()
-	if _, err := os.Stat(path); err == nil {
-		if ws.SigningKey != "" {
-			return sign.Load(path)
-		}
-		return loadOwnKey(path)
-	}
-	if ws.SigningKey != "" {
-		return nil, fmt.Errorf("signing key %s is not there\n  hint: tarn keygen %s", relative(path), relative(path))
-	}
-	key, err := sign.Generate(filepath.Base(path), 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
-	}
-	if err := key.WriteFiles(filepath.Dir(path)); errors.Is(err, fs.ErrExist) {
-		return loadOwnKey(path) // another process was faster
-	} else if err != nil {
-		return nil, err
-	}
-	fmt.Fprintf(a.err, "made the workspace's signing key %s\n", relative(path))
-	return key, nil
-}
-
-// loadOwnKey loads the workspace's private key. Whoever was killed while it was made
-// may have left it without its public half, which others need.
-func loadOwnKey(path string) (*sign.Key, error) {
-	key, err := sign.Load(path)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(path + ".pub"); errors.Is(err, fs.ErrNotExist) {
-		return key, key.WritePublic(filepath.Dir(path))
-	}
-	return key, nil
+	p.trusted, err = publicHalves(p.keys)
+	return p, err
 }
 
 // publish puts the packages of every recipe that was built or recalled into the repository.
@@ -320,12 +269,18 @@ func (p *publisher) publish(ctx context.Context, l *line) error {
 	if len(packages) == 0 {
 		return nil
 	}
-	written, err := repo.Publish(ctx, p.dir, l.store, p.key, p.keys, packages)
+	// It is the workspace's own: what was built anew takes the place of what was there,
+	// and a damaged index is made anew.
+	to := repo.Publisher{Storage: repo.Folder(p.dir), Name: relative(p.dir), Store: l.store, Keys: signers(p.keys), Trusted: p.trusted, Replace: true, Rebuild: true}
+	published, err := to.Publish(ctx, packages)
 	if err != nil {
 		return err
 	}
-	if len(written) > 0 {
-		fmt.Fprintf(l.err, "published %s to %s\n", plural(len(written), "package"), relative(p.dir))
+	for _, w := range published.Withheld {
+		fmt.Fprintf(l.err, "not published, it was withdrawn: %s\n", w)
+	}
+	if n := len(published.Written); n > 0 {
+		fmt.Fprintf(l.err, "published %s to %s\n", plural(n, "package"), relative(p.dir))
 	}
 	return nil
 }

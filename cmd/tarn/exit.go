@@ -101,7 +101,7 @@ func exitCode(err error) int {
 		return exitDone
 	case is[*usageError](err):
 		return exitUsage
-	case is[*images.Refusal](err), is[*build.PolicyError](err), is[*build.SecretError](err):
+	case is[*images.Refusal](err), is[*build.PolicyError](err), is[*build.SecretError](err), is[*repo.PolicyError](err):
 		return exitPolicy
 	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err), is[*debian.SignatureError](err):
 		return exitTrust

@@ -23,15 +23,14 @@ import (
 )
 
 type imageOptions struct {
-	arches         []string
-	repositories   []string
-	keyrings       []string
-	packages       []string
-	output         string
-	tag            string
-	buildDate      string
-	allowUntrusted bool
-	files          bool
+	arches       []string
+	repositories []string
+	trustFlags
+	packages  []string
+	output    string
+	tag       string
+	buildDate string
+	files     bool
 }
 
 func (a *app) imageCommand() *cobra.Command {
@@ -54,10 +53,10 @@ func (o *imageOptions) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&o.arches, "arch", nil, "architectures (default: the image file's archs, else this machine's)")
 	f.StringSliceVarP(&o.repositories, "repository-append", "r", nil, "a further repository: a folder or an address")
-	f.StringSliceVarP(&o.keyrings, "keyring-append", "k", nil, "a further public key, or a folder of keys, to trust")
+	o.trustFlags.add(f)
 	f.StringSliceVarP(&o.packages, "package-append", "p", nil, "a further package")
 	f.StringVar(&o.buildDate, "build-date", "", "when the image was created, as RFC 3339 or Unix seconds (default: $SOURCE_DATE_EPOCH, else when its newest package was built)")
-	f.BoolVar(&o.allowUntrusted, "ignore-signatures", false, "read repositories without asking for signatures")
+	o.addUntrusted(f, "ignore-signatures")
 }
 
 func (a *app) imageBuildCommand() *cobra.Command {
@@ -295,7 +294,7 @@ func (c *composer) repositories(ctx context.Context, s *images.Spec) (repo.Set, 
 		if !strings.Contains(location, "://") {
 			location = c.ws.path(location)
 		}
-		r, err := repo.Open(location, repo.Options{Keys: keys, AllowUntrusted: c.o.allowUntrusted, Offline: c.offline})
+		r, err := c.openRepository(c.ws, c.store, &c.o.trustFlags, keys, location)
 		if err != nil {
 			return nil, nil, err
 		}

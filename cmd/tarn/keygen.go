@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,22 +11,36 @@ import (
 	"github.com/tarn-build/tarn/pkg/sign"
 )
 
+type keygenOptions struct {
+	bits           int
+	format         string
+	encrypt        bool
+	passphraseFile string
+}
+
 func (a *app) keygenCommand() *cobra.Command {
-	var bits int
+	var o keygenOptions
 	cmd := &cobra.Command{
 		Use:   "keygen [FILE.rsa]",
 		Short: "make a key pair that signs packages and indexes",
 		Long: `keygen makes an RSA key pair: the private key in FILE.rsa, readable for its owner
 alone, and the public key beside it in FILE.rsa.pub. Files that are there are never
-overwritten. Without a name the workspace's own key is made.`,
+overwritten. Without a name the workspace's own key is made.
+
+With --encrypt the private key's file is encrypted (PKCS#8, PBES2 with AES-256). Its
+passphrase is the first line of --passphrase-file, else $TARN_PASSPHRASE, else asked for.`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return a.runKeygen(bits, args) },
+		RunE: func(_ *cobra.Command, args []string) error { return a.runKeygen(o, args) },
 	}
-	cmd.Flags().IntVar(&bits, "key-size", 4096, "bits of the key")
+	f := cmd.Flags()
+	f.IntVar(&o.bits, "key-size", sign.DefaultBits, "bits of the key")
+	f.StringVar(&o.format, "format", "pkcs1", "how the private key is written: pkcs1, which melange reads, or pkcs8")
+	f.BoolVar(&o.encrypt, "encrypt", false, "encrypt the private key with a passphrase")
+	f.StringVar(&o.passphraseFile, "passphrase-file", "", "the file of the passphrase; implies --encrypt")
 	return cmd
 }
 
-func (a *app) runKeygen(bits int, args []string) error {
+func (a *app) runKeygen(o keygenOptions, args []string) error {
 	path := ""
 	if len(args) == 1 {
 		path = args[0]
@@ -34,19 +49,31 @@ func (a *app) runKeygen(bits int, args []string) error {
 		if err != nil {
 			return err
 		}
-		path = ws.signingKey()
+		if path = ws.signingKey(); sign.IsProgram(path) {
+			return usagef("the workspace's key is a program's: %s", path)
+		}
 	}
 	if filepath.Ext(path) != ".rsa" {
 		return usagef("key %q: the name of a private key ends in .rsa", path)
 	}
-	key, err := sign.Generate(filepath.Base(path), bits)
+	form := sign.Form{PKCS8: o.format == "pkcs8"}
+	if o.format != "pkcs1" && o.format != "pkcs8" {
+		return usagef("--format %q is neither pkcs1 nor pkcs8", o.format)
+	}
+	if o.encrypt || o.passphraseFile != "" {
+		var err error
+		if form.Passphrase, err = a.newPassphrase(o.passphraseFile, path); err != nil {
+			return err
+		}
+	}
+	key, err := sign.Generate(filepath.Base(path), o.bits)
 	if err != nil {
 		return usagef("%v", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	if err := key.WriteFiles(filepath.Dir(path)); err != nil {
+	if err := key.WriteFilesAs(filepath.Dir(path), form); err != nil {
 		return err
 	}
 	if a.json {
@@ -54,4 +81,25 @@ func (a *app) runKeygen(bits int, args []string) error {
 	}
 	fmt.Fprintf(a.out, "%s\n%s.pub\n", path, path)
 	return nil
+}
+
+// newPassphrase is that of a key to be made; who types it types it twice.
+func (a *app) newPassphrase(file, path string) ([]byte, error) {
+	secret, err := a.passphrase(file)(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(bytes.TrimSpace(secret)) == 0 {
+		return nil, usagef("no passphrase is given\n  hint: --passphrase-file FILE, or $%s", passphraseVariable)
+	}
+	if _, set := os.LookupEnv(passphraseVariable); file == "" && !set {
+		again, err := a.ask("once more: ")
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(secret, again) {
+			return nil, usagef("the two passphrases differ")
+		}
+	}
+	return secret, nil
 }

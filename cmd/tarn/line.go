@@ -26,7 +26,6 @@ import (
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/sandbox"
 	"github.com/tarn-build/tarn/pkg/sandbox/namespace"
-	"github.com/tarn-build/tarn/pkg/sign"
 	"github.com/tarn-build/tarn/pkg/solve"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/recipes"
@@ -35,23 +34,22 @@ import (
 
 // lineFlags are the flags of every verb that walks the line from recipe to package.
 type lineFlags struct {
-	arches         []string
-	repositories   []string
-	keyrings       []string
-	packages       []string
-	testPackages   []string // --test-package-append, of tarn test alone
-	pipelineDirs   []string
-	libc           string
-	namespace      string
-	gitCommit      string
-	gitRepository  string
-	buildDate      string
-	varsFile       string
-	envFiles       []string
-	buildOptions   []string
-	sourceDir      string
-	license        string
-	allowUntrusted bool
+	trustFlags
+	arches        []string
+	repositories  []string
+	packages      []string
+	testPackages  []string // --test-package-append, of tarn test alone
+	pipelineDirs  []string
+	libc          string
+	namespace     string
+	gitCommit     string
+	gitRepository string
+	buildDate     string
+	varsFile      string
+	envFiles      []string
+	buildOptions  []string
+	sourceDir     string
+	license       string
 
 	// Of what runs in sandboxes alone; see addLimits.
 	timeout                     time.Duration
@@ -62,7 +60,7 @@ func (f *lineFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.arches, "arch", nil, "architectures to build for, e.g. x86_64 (default: this machine's)")
 	flags.StringSliceVarP(&f.repositories, "repository-append", "r", nil, "a further repository for environments: a folder or an address")
-	flags.StringSliceVarP(&f.keyrings, "keyring-append", "k", nil, "a further public key, or a folder of keys, to trust")
+	f.trustFlags.add(flags)
 	flags.StringSliceVar(&f.packages, "package-append", nil, "a package that joins every environment")
 	flags.StringSliceVar(&f.pipelineDirs, "pipeline-dir", nil, "a folder of pipelines, asked before the built-in ones")
 	flags.StringVar(&f.libc, "libc", "", "what ${{host.triplet.gnu}} speaks of: musl or gnu (default: the workspace's)")
@@ -75,7 +73,7 @@ func (f *lineFlags) add(cmd *cobra.Command) {
 	flags.StringSliceVar(&f.buildOptions, "build-option", nil, "a build option to turn on")
 	flags.StringVar(&f.sourceDir, "source-dir", "", "the folder of the named recipes' local files (default: the recipe's name, beside it)")
 	flags.StringVar(&f.license, "license", "", "the licence of the recipes themselves, noted in SBOMs")
-	flags.BoolVar(&f.allowUntrusted, "ignore-signatures", false, "read repositories without asking for signatures")
+	f.addUntrusted(flags, "ignore-signatures")
 	flags.SetNormalizeFunc(melangeNames)
 }
 
@@ -186,7 +184,7 @@ func (l *line) openSources(f *lineFlags) error {
 		if !strings.Contains(location, "://") {
 			location = l.ws.path(location)
 		}
-		r, err := repo.Open(location, repo.Options{Keys: keys, AllowUntrusted: f.allowUntrusted, Offline: l.offline})
+		r, err := l.openRepository(l.ws, l.store, &f.trustFlags, keys, location)
 		if err != nil {
 			return err
 		}
@@ -227,25 +225,6 @@ func (a *app) fetcher(ws *workspace, st *store.Store) (*source.Fetcher, error) {
 		}
 	}
 	return f, nil
-}
-
-// keyring is the public keys of the workspace and of the flags.
-func keyring(ws *workspace, more []string) (*sign.Keyring, error) {
-	keys := &sign.Keyring{}
-	for _, dir := range ws.Keys {
-		if err := keys.Load(ws.path(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	if err := keys.Load(ws.signingKey() + ".pub"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	for _, path := range more {
-		if err := keys.Load(path); err != nil {
-			return nil, err
-		}
-	}
-	return keys, nil
 }
 
 // target is what recipes are expanded for.

@@ -7,32 +7,52 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/sign"
+	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/repo"
 )
 
 type verifyOptions struct {
-	arches   []string
-	keyrings []string
+	trustFlags
+	arches       []string
+	repositories []string
+	jobs         int
 }
 
 func (a *app) verifyCommand() *cobra.Command {
 	var o verifyOptions
 	cmd := &cobra.Command{
-		Use:   "verify [REPOSITORY | PACKAGE.apk...]",
+		Use:   "verify [REPOSITORY... | PACKAGE.apk...]",
 		Short: "check signatures and checksums of a repository or of packages",
 		Long: `verify checks a repository (a folder or an address; the workspace's own when none is
-named) as a whole: the signature of the index, and of each package in it presence,
-size, checksum, data and signature. Files that end in .apk are checked by themselves.`,
+named) as a whole: the signature and age of the index, and of each package in it presence,
+size, checksum, data, every file, and signature (exit 6). Then that something provides
+what each package needs, here or in a --repository-append, that nothing else lies there,
+and that no two packages bring the same file (exit 1; warnings change no exit code).
+
+Files that end in .apk are checked by themselves.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.runVerify(cmd.Context(), o, args) },
 	}
-	cmd.Flags().StringSliceVar(&o.arches, "arch", nil, "architectures to check (default: this machine's)")
-	cmd.Flags().StringSliceVarP(&o.keyrings, "keyring-append", "k", nil, "a further public key, or a folder of keys, to trust")
+	f := cmd.Flags()
+	f.StringSliceVar(&o.arches, "arch", nil, "architectures to check (default: all that a folder has, this machine's of an address)")
+	f.StringSliceVarP(&o.repositories, "repository-append", "r", nil, "a further repository that may provide what packages need")
+	f.IntVarP(&o.jobs, "jobs", "j", 0, "how many packages to check at once (default: one for each processor)")
+	o.add(f)
 	return cmd
+}
+
+// verifyResult is what is printed as JSON for one argument.
+type verifyResult struct {
+	Name     string          `json:"name"`
+	Arch     apk.Arch        `json:"arch,omitempty"`
+	Made     *time.Time      `json:"made,omitempty"`
+	Verified []repo.Verified `json:"verified"`
+	Findings []repo.Finding  `json:"findings"`
 }
 
 func (a *app) runVerify(ctx context.Context, o verifyOptions, args []string) error {
@@ -44,27 +64,40 @@ func (a *app) runVerify(ctx context.Context, o verifyOptions, args []string) err
 	if err != nil {
 		return err
 	}
-	arches, err := parseArches(o.arches)
+	keys.AllowSHA1 = o.allowSHA1
+	st, err := a.store(ws)
 	if err != nil {
 		return err
 	}
 	if len(args) == 0 {
 		args = []string{ws.path(ws.Packages)}
 	}
-	var all []repo.Verified
+	all := []verifyResult{}
 	for _, name := range args {
-		found, err := a.verifyOne(ctx, name, keys, arches)
+		found, err := a.verifyOne(ctx, ws, st, &o, keys, name)
 		if err != nil {
 			return err
 		}
 		all = append(all, found...)
 	}
-	bad := 0
-	for _, v := range all {
-		if v.Err != nil {
+	good, bad, wrong := 0, 0, 0
+	for _, result := range all {
+		for _, v := range result.Verified {
+			if v.Err == nil {
+				good++
+				continue
+			}
 			bad++
 			if !a.json {
 				fmt.Fprintln(a.out, v.Err)
+			}
+		}
+		for _, finding := range result.Findings {
+			if !finding.Warning {
+				wrong++
+			}
+			if !a.json {
+				fmt.Fprintln(a.out, finding)
 			}
 		}
 	}
@@ -73,15 +106,18 @@ func (a *app) runVerify(ctx context.Context, o verifyOptions, args []string) err
 			return err
 		}
 	} else {
-		fmt.Fprintf(a.out, "verified %d, wrong %d\n", len(all)-bad, bad)
+		fmt.Fprintf(a.out, "verified %d, wrong %d\n", good, bad)
 	}
-	if bad > 0 {
+	switch {
+	case bad > 0:
 		return &codeError{exitTrust, &shownError{fmt.Errorf("%d files are not what they should be", bad)}}
+	case wrong > 0:
+		return &codeError{exitFailed, &shownError{fmt.Errorf("%d findings", wrong)}}
 	}
 	return nil
 }
 
-func (a *app) verifyOne(ctx context.Context, name string, keys *sign.Keyring, arches []apk.Arch) ([]repo.Verified, error) {
+func (a *app) verifyOne(ctx context.Context, ws *workspace, st *store.Store, o *verifyOptions, keys *sign.Keyring, name string) ([]verifyResult, error) {
 	if strings.HasSuffix(name, ".apk") {
 		f, err := os.Open(name)
 		if err != nil {
@@ -93,22 +129,53 @@ func (a *app) verifyOne(ctx context.Context, name string, keys *sign.Keyring, ar
 		if err != nil {
 			v.Why = err.Error()
 		}
-		return []repo.Verified{v}, nil
+		return []verifyResult{{Name: name, Verified: []repo.Verified{v}, Findings: []repo.Finding{}}}, nil
 	}
-	r, err := repo.Open(name, repo.Options{Keys: keys, Offline: a.offline})
+	arches, err := verifyArches(ctx, name, o.arches)
 	if err != nil {
-		return nil, namedWrong(err)
+		return nil, err
 	}
-	var all []repo.Verified
+	var all []verifyResult
 	for _, arch := range arches {
-		found, err := r.Verify(ctx, arch)
+		r, err := a.openRepository(ws, st, &o.trustFlags, keys, name)
+		if err != nil {
+			return nil, namedWrong(err)
+		}
+		how := repo.VerifyOptions{Jobs: o.jobs}
+		for _, location := range o.repositories {
+			other, err := a.openRepository(ws, st, &o.trustFlags, keys, location)
+			if err != nil {
+				return nil, namedWrong(err)
+			}
+			entries, err := other.Packages(ctx, arch)
+			if err != nil {
+				return nil, err
+			}
+			how.With = append(how.With, entries...)
+		}
+		report, err := r.Verify(ctx, arch, how)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, usagef("%s has no index for %s", relative(name), arch)
 		}
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, found...)
+		result := verifyResult{Name: name, Arch: arch, Verified: report.Verified, Findings: orEmpty(report.Findings)}
+		if !report.Made.IsZero() {
+			result.Made = &report.Made
+		}
+		all = append(all, result)
 	}
 	return all, nil
+}
+
+// verifyArches are the architectures to check: those that are named, those that a folder
+// has indexes of, this machine's.
+func verifyArches(ctx context.Context, name string, named []string) ([]apk.Arch, error) {
+	if len(named) == 0 && !strings.Contains(name, "://") {
+		if there, err := repo.Arches(ctx, repo.Folder(name)); err == nil && len(there) > 0 {
+			return there, nil
+		}
+	}
+	return parseArches(named)
 }

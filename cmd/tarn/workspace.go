@@ -20,23 +20,25 @@ const workspaceFile = "tarn.yaml"
 // workspace is what tarn.yaml says. Paths are relative to its folder. The values
 // before reading are the defaults, which suit tarn's own repository.
 type workspace struct {
-	Name         string             `yaml:"name"`         // the distribution's name, in purls and as the name of its key
-	Recipes      []string           `yaml:"recipes"`      // folders of recipes
-	Pipelines    []string           `yaml:"pipelines"`    // folders of pipelines, before the built-in ones
-	Images       []string           `yaml:"images"`       // folders of image files
-	Packages     string             `yaml:"packages"`     // the workspace's own repository
-	Output       string             `yaml:"output"`       // images, logs and keys lie below it
-	Keys         []string           `yaml:"keys"`         // folders of public keys of others
-	SigningKey   string             `yaml:"signing-key"`  // private key; made on first use when it is not there
-	Repositories []string           `yaml:"repositories"` // further repositories, the preferred first
-	Libc         string             `yaml:"libc"`         // what ${{host.triplet.gnu}} speaks of: musl or gnu
-	Toolchain    string             `yaml:"toolchain"`    // what build-base is: seeded
-	Time         time.Time          `yaml:"time"`         // SOURCE_DATE_EPOCH of every build
-	Seed         workspaceSeed      `yaml:"seed"`
-	Mirrors      []workspaceMirror  `yaml:"mirrors"` // asked by hash when upstream does not answer, in order
-	Environment  workspaceAdditions `yaml:"environment"`
-	Test         workspaceAdditions `yaml:"test"`
-	Cache        workspaceCache     `yaml:"cache"`
+	Name          string             `yaml:"name"`            // the distribution's name, in purls and as the name of its key
+	Recipes       []string           `yaml:"recipes"`         // folders of recipes
+	Pipelines     []string           `yaml:"pipelines"`       // folders of pipelines, before the built-in ones
+	Images        []string           `yaml:"images"`          // folders of image files
+	Packages      string             `yaml:"packages"`        // the workspace's own repository
+	Output        string             `yaml:"output"`          // images, logs and keys lie below it
+	Keys          []string           `yaml:"keys"`            // folders of public keys of others
+	SigningKey    string             `yaml:"signing-key"`     // private key; made on first use when it is not there
+	CoSigningKeys []string           `yaml:"co-signing-keys"` // further keys that sign beside it
+	Repositories  []string           `yaml:"repositories"`    // further repositories, the preferred first
+	Trust         []workspaceTrust   `yaml:"trust"`           // how single repositories are trusted
+	Libc          string             `yaml:"libc"`            // what ${{host.triplet.gnu}} speaks of: musl or gnu
+	Toolchain     string             `yaml:"toolchain"`       // what build-base is: seeded
+	Time          time.Time          `yaml:"time"`            // SOURCE_DATE_EPOCH of every build
+	Seed          workspaceSeed      `yaml:"seed"`
+	Mirrors       []workspaceMirror  `yaml:"mirrors"` // asked by hash when upstream does not answer, in order
+	Environment   workspaceAdditions `yaml:"environment"`
+	Test          workspaceAdditions `yaml:"test"`
+	Cache         workspaceCache     `yaml:"cache"`
 
 	dir   string         // absolute; the current folder without a workspace
 	place yamlread.Place // of the file's root; nowhere without a file
@@ -179,14 +181,6 @@ func (w *workspace) path(p string) string {
 
 // isReal tells whether there is a tarn.yaml.
 func (w *workspace) isReal() bool { return !w.place.IsZero() }
-
-// signingKey is the path of the private key that signs the workspace's repository.
-func (w *workspace) signingKey() string {
-	if w.SigningKey != "" {
-		return w.path(w.SigningKey)
-	}
-	return filepath.Join(w.path(w.Output), "keys", w.Name+".rsa")
-}
 
 // relative shortens a path below the working folder, for messages.
 func relative(p string) string {

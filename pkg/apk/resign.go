@@ -12,9 +12,19 @@ import (
 
 // AddSignatures writes the package that r has with a signature of each key. Signatures
 // by other keys stay, those by the same keys are replaced, and all else stays byte for
-// byte: the package keeps its checksum. It signs only what holds: the data must be the
-// one that the control section (of version 3, the ADB block) names. modTime is that of the signatures' files.
+// byte (of version 3, below the compression): the package keeps its checksum. It signs
+// only what holds: the data must be the one that the control section names. modTime is
+// that of the signatures' files.
 func AddSignatures(w io.Writer, r io.ReaderAt, size int64, modTime time.Time, keys ...Signer) error {
+	return resign(w, r, size, modTime, true, keys)
+}
+
+// ReplaceSignatures is AddSignatures, but signatures by other keys do not stay.
+func ReplaceSignatures(w io.Writer, r io.ReaderAt, size int64, modTime time.Time, keys ...Signer) error {
+	return resign(w, r, size, modTime, false, keys)
+}
+
+func resign(w io.Writer, r io.ReaderAt, size int64, modTime time.Time, keep bool, keys []Signer) error {
 	p, err := ReadPackage(r, size, Limits{})
 	if err != nil {
 		return fmt.Errorf("sign: %w", err)
@@ -23,12 +33,20 @@ func AddSignatures(w io.Writer, r io.ReaderAt, size int64, modTime time.Time, ke
 		return fmt.Errorf("sign: %w", err)
 	}
 	if p.v3 != nil {
-		if err := signPackage3(w, p, keys, p.v3.signatures); err != nil {
+		old := p.v3.signatures
+		if !keep {
+			old = nil
+		}
+		if err := signPackage3(w, p, keys, old); err != nil {
 			return fmt.Errorf("sign %s: %w", p.Info.FullName(), err)
 		}
 		return nil
 	}
-	signatures, err := mergeSignatures(p.Signatures, keys, p.control.sha256, modTime)
+	var old []Signature
+	if keep {
+		old = p.Signatures
+	}
+	signatures, err := mergeSignatures(old, keys, p.control.sha256, modTime)
 	if err != nil {
 		return fmt.Errorf("sign %s: %w", p.Info.FullName(), err)
 	}
@@ -43,12 +61,25 @@ func AddSignatures(w io.Writer, r io.ReaderAt, size int64, modTime time.Time, ke
 // key. Signatures by other keys stay, those by the same keys are replaced, and so does
 // the rest of the index, byte for byte. It signs only what can be read.
 func AddIndexSignatures(w io.Writer, data []byte, keys ...Signer) error {
+	return resignIndex(w, data, true, keys)
+}
+
+// ReplaceIndexSignatures is AddIndexSignatures, but signatures by other keys do not stay.
+func ReplaceIndexSignatures(w io.Writer, data []byte, keys ...Signer) error {
+	return resignIndex(w, data, false, keys)
+}
+
+func resignIndex(w io.Writer, data []byte, keep bool, keys []Signer) error {
 	x, err := ReadIndex(bytes.NewReader(data), Limits{})
 	if err != nil {
 		return fmt.Errorf("sign index: %w", err)
 	}
 	if x.v3 != nil {
-		if err := x.v3.write(w, keys, x.v3.signatures); err != nil {
+		old := x.v3.signatures
+		if !keep {
+			old = nil
+		}
+		if err := x.v3.write(w, keys, old); err != nil {
 			return fmt.Errorf("sign index: %w", err)
 		}
 		return nil
@@ -60,6 +91,9 @@ func AddIndexSignatures(w io.Writer, data []byte, keys ...Signer) error {
 	d, err := digest(bytes.NewReader(rest))
 	if err != nil {
 		return err
+	}
+	if !keep {
+		x.Signatures = nil
 	}
 	signatures, err := mergeSignatures(x.Signatures, keys, d.sha256, time.Time{})
 	if err != nil {

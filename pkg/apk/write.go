@@ -497,34 +497,9 @@ func smallSection(files []section, modTime time.Time, end bool) ([]byte, error) 
 // it bears; all else stays byte for byte, in version 3 below the compression. It signs only what holds: the data must be
 // the one that the control section names. modTime is that of the signature's file.
 func SignPackage(w io.Writer, r io.ReaderAt, size int64, key Signer, modTime time.Time) error {
-	p, err := ReadPackage(r, size, Limits{})
-	if err != nil {
-		return fmt.Errorf("sign: %w", err)
-	}
-	if err := p.VerifyData(); err != nil {
-		return fmt.Errorf("sign: %w", err)
-	}
-	if p.v3 != nil {
-		if err := signPackage3(w, p, []Signer{key}, nil); err != nil {
-			return fmt.Errorf("sign %s: %w", p.Info.FullName(), err)
-		}
-		return nil
-	}
-	signatures, err := signatureSection([]Signer{key}, p.control.sha256, modTime)
-	if err != nil {
-		return fmt.Errorf("sign %s: %w", p.Info.FullName(), err)
-	}
-	if _, err := w.Write(signatures); err != nil {
-		return err
-	}
-	_, err = io.Copy(w, io.NewSectionReader(r, p.SignatureSize, size-p.SignatureSize))
-	return err
+	return ReplaceSignatures(w, r, size, modTime, key)
 }
 
 func signatureSection(keys []Signer, digest [32]byte, modTime time.Time) ([]byte, error) {
-	files, err := signatureFiles(keys, digest)
-	if err != nil {
-		return nil, err
-	}
-	return smallSection(files, modTime, false)
+	return mergeSignatures(nil, keys, digest, modTime)
 }

@@ -24,6 +24,7 @@
 //	corrupt/                  what did not hold its checksum
 //	tmp/PID-N/                temporary files of one running process
 //	locks/                    one file for each tree that is being made
+//	indexes/                  what package repo remembers of indexes; GC leaves it alone
 //	lock                      held for moments; see shared
 //	reserve                   room that Open gives up on a full disk
 //

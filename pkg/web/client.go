@@ -263,6 +263,8 @@ func (c *Client) request(ctx context.Context, address string, from int64, same s
 	}
 	request.Header.Set("User-Agent", "tarn")
 	request.Header.Set("Accept", "*/*")
+	// Some servers say that a .tar.gz is a tar that they compressed: it would arrive expanded.
+	request.Header.Set("Accept-Encoding", "identity")
 	if from > 0 {
 		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
 		if same != "" {

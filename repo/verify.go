@@ -1,0 +1,404 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tarn-build/tarn/pkg/apk"
+)
+
+// Verified is one thing that Verify looked at.
+type Verified struct {
+	Name string `json:"name"` // a file of the repository
+	Key  string `json:"key"`  // whose signature it bears; "" when it does not hold
+	Err  error  `json:"-"`
+	Why  string `json:"error,omitempty"`
+}
+
+// Finding is something that is wrong with a repository whose bytes are what they should be.
+type Finding struct {
+	Kind    string `json:"kind"` // dangling, unlisted, withdrawn, arch, conflict
+	Name    string `json:"name"` // a package or a file
+	Text    string `json:"text"`
+	Warning bool   `json:"warning,omitempty"` // it may be meant so
+}
+
+func (f Finding) String() string {
+	text := f.Name + ": " + f.Text
+	if f.Warning {
+		text = "warning: " + text
+	}
+	return text
+}
+
+// Report is what Verify found for one architecture.
+type Report struct {
+	Arch     apk.Arch   `json:"arch"`
+	Made     time.Time  `json:"made"` // when the index was made, as far as it tells
+	Verified []Verified `json:"verified"`
+	Findings []Finding  `json:"findings"`
+}
+
+// VerifyOptions say what Verify takes into account.
+type VerifyOptions struct {
+	// With are the packages of other repositories, which may provide what this one needs.
+	With []*apk.Entry
+	// Jobs is how many packages are looked at at once; 0 is one a processor.
+	Jobs int
+}
+
+// Verify checks a repository as a whole: the index's signature and age; of every package
+// its presence, size, checksum, data, signature, and each of its files; that something
+// provides what each needs; and that nothing else lies beside them. All that does not
+// hold is in the report: a *TrustError of one Verified, or a Finding. The error is that
+// something could not be looked at.
+func (r *Repository) Verify(ctx context.Context, arch apk.Arch, o VerifyOptions) (*Report, error) {
+	r.mu.Lock()
+	file, err := r.readIndexFile(ctx, arch)
+	keys := r.keys
+	r.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	report := &Report{Arch: arch}
+	wrong := func(err error) (*Report, error) {
+		report.Verified = []Verified{verified(file.path, "", err)}
+		return report, nil
+	}
+	if keys == nil {
+		keys = keySets{}
+	}
+	key, err := apk.VerifyIndex(file.data, keys)
+	if err != nil {
+		return wrong(&TrustError{r.location + "/" + file.path, err.Error()})
+	}
+	index, err := parseIndex(r.location+"/"+file.path, file.data, nil)
+	if err != nil {
+		return wrong(err)
+	}
+	report.Made, _ = made(index)
+	report.Verified = append(report.Verified, verified(file.path, key, r.checkNewest(arch, file, index)))
+	owners := newOwners(index.Entries)
+	found, err := r.verifyPackages(ctx, arch, index.Entries, keys, o.Jobs, owners)
+	if err != nil {
+		return nil, err
+	}
+	report.Verified = append(report.Verified, found...)
+	report.Findings = append(report.Findings, foreign(arch, index.Entries)...)
+	report.Findings = append(report.Findings, dangling(index.Entries, o.With)...)
+	report.Findings = append(report.Findings, owners.findings()...)
+	beside, err := r.beside(ctx, arch, index.Entries)
+	if err != nil {
+		return nil, err
+	}
+	report.Findings = append(report.Findings, beside...)
+	return report, nil
+}
+
+func verified(name, key string, err error) Verified {
+	v := Verified{Name: name, Key: key, Err: err}
+	if err != nil {
+		v.Why, v.Key = err.Error(), ""
+	}
+	return v
+}
+
+// verifyPackages looks at all packages, several at once, and tells of them in their order.
+func (r *Repository) verifyPackages(ctx context.Context, arch apk.Arch, entries []*apk.Entry, keys apk.KeySet, jobs int, o *owners) ([]Verified, error) {
+	if jobs <= 0 {
+		jobs = runtime.NumCPU()
+	}
+	all := make([]Verified, len(entries))
+	group, going := errgroup.WithContext(ctx)
+	group.SetLimit(jobs)
+	for i, e := range entries {
+		if going.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			key, err := r.verifyPackage(going, arch, e, keys, o.of(i))
+			if err != nil && !isTrust(err) {
+				// It could not be looked at, which says nothing about it.
+				return fmt.Errorf("verify %s: %w", e.FileName(), err)
+			}
+			all[i] = verified(string(arch)+"/"+e.FileName(), key, err)
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return all, context.Cause(ctx)
+}
+
+func (r *Repository) verifyPackage(ctx context.Context, arch apk.Arch, e *apk.Entry, keys apk.KeySet, owns func(path string)) (string, error) {
+	f, err := os.CreateTemp("", "tarn-verify-")
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if err := os.Remove(f.Name()); err != nil {
+		return "", err
+	}
+	err = r.fetch(ctx, f, arch, e)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", &TrustError{e.FileName(), "the index names it and it is not there"}
+	}
+	if err != nil {
+		return "", err
+	}
+	return verifyFile(f, e.FileName(), keys, owns)
+}
+
+// VerifyFile checks a package's data, each of its files, and its signature. What does not
+// hold is a *TrustError.
+func VerifyFile(f *os.File, name string, keys apk.KeySet) (key string, err error) {
+	return verifyFile(f, name, keys, func(string) {})
+}
+
+func verifyFile(f *os.File, name string, keys apk.KeySet, owns func(path string)) (key string, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	p, err := apk.ReadPackage(f, info.Size(), apk.Limits{})
+	if err == nil {
+		err = p.Files(func(file *apk.File, content io.Reader) error {
+			if file.Type != apk.TypeDir {
+				owns(file.Path)
+			}
+			_, err := io.Copy(io.Discard, content)
+			return err
+		})
+	}
+	if err == nil {
+		key, err = p.VerifySignature(keys)
+	}
+	if err != nil {
+		return "", &TrustError{strings.TrimSpace(name), err.Error()}
+	}
+	return key, nil
+}
+
+// foreign finds packages that an index lists and that are for another architecture.
+func foreign(arch apk.Arch, entries []*apk.Entry) []Finding {
+	var found []Finding
+	for _, e := range entries {
+		if !suits(e.Arch, arch) {
+			found = append(found, Finding{Kind: "arch", Name: e.FullName(), Text: fmt.Sprintf("it is for %s and listed for %s", e.Arch, arch)})
+		}
+	}
+	return found
+}
+
+// newest tells of each entry whether none of its name is newer.
+func newest(entries []*apk.Entry) []bool {
+	best := map[string]int{}
+	for i, e := range entries {
+		if j, found := best[e.Name]; !found || e.Version.Compare(entries[j].Version) > 0 {
+			best[e.Name] = i
+		}
+	}
+	is := make([]bool, len(entries))
+	for _, i := range best {
+		is[i] = true
+	}
+	return is
+}
+
+// dangling finds what packages need and nobody provides. Of an older version it is a
+// warning: what it needs may have become old before it.
+func dangling(entries, with []*apk.Entry) []Finding {
+	provided := map[string][]apk.Version{}
+	for _, some := range [][]*apk.Entry{entries, with} {
+		for _, e := range some {
+			provided[e.Name] = append(provided[e.Name], e.Version)
+			for _, p := range e.Provides {
+				provided[p.Name] = append(provided[p.Name], p.Version)
+			}
+		}
+	}
+	isNewest := newest(entries)
+	var found []Finding
+	for i, e := range entries {
+		for _, d := range e.Depends {
+			if d.Conflict || slices.ContainsFunc(provided[d.Name], d.Matches) {
+				continue
+			}
+			text := fmt.Sprintf("nothing provides %s, which it needs", d)
+			if there := provided[d.Name]; len(there) > 0 {
+				text += fmt.Sprintf(" (there is %s)", versions(there))
+			}
+			found = append(found, Finding{Kind: "dangling", Name: e.FullName(), Text: text, Warning: !isNewest[i]})
+		}
+	}
+	return found
+}
+
+// versions lists some versions, each once.
+func versions(all []apk.Version) string {
+	all = slices.Clone(all)
+	slices.SortFunc(all, apk.Version.Compare)
+	all = slices.Compact(all)
+	var text []string
+	for _, v := range all[max(0, len(all)-3):] {
+		if v != "" {
+			text = append(text, string(v))
+		}
+	}
+	if len(text) == 0 {
+		return "one without a version"
+	}
+	return strings.Join(text, ", ")
+}
+
+// owners collects which packages bring which files. Only the newest version of each is
+// looked at. A path is kept by its hash: a distribution has millions of them.
+type owners struct {
+	entries []*apk.Entry
+	look    []bool
+	seed    maphash.Seed
+
+	mu     sync.Mutex
+	owner  map[uint64]int32
+	shared map[[2]int32][]string // the paths that two packages both bring
+}
+
+func newOwners(entries []*apk.Entry) *owners {
+	return &owners{entries: entries, look: newest(entries), seed: maphash.MakeSeed(), owner: map[uint64]int32{}, shared: map[[2]int32][]string{}}
+}
+
+// of gives what takes the files of an entry.
+func (o *owners) of(i int) func(path string) {
+	if !o.look[i] {
+		return func(string) {}
+	}
+	return func(path string) {
+		h := maphash.String(o.seed, path)
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		first, found := o.owner[h]
+		if !found {
+			o.owner[h] = int32(i)
+			return
+		}
+		if pair := [2]int32{min(first, int32(i)), max(first, int32(i))}; pair[0] != pair[1] {
+			o.shared[pair] = append(o.shared[pair], path)
+		}
+	}
+}
+
+// findings tells of packages that cannot be installed beside each other and do not say so.
+func (o *owners) findings() []Finding {
+	var found []Finding
+	for pair, paths := range o.shared {
+		a, b := o.entries[pair[0]], o.entries[pair[1]]
+		if exclude(a, b) || exclude(b, a) {
+			continue
+		}
+		slices.Sort(paths)
+		text := fmt.Sprintf("/%s is also in %s", paths[0], b.FullName())
+		if more := len(paths) - 1; more > 0 {
+			text += fmt.Sprintf(", and %d more", more)
+		}
+		found = append(found, Finding{Kind: "conflict", Name: a.FullName(), Text: text, Warning: true})
+	}
+	slices.SortFunc(found, func(a, b Finding) int { return strings.Compare(a.Name+a.Text, b.Name+b.Text) })
+	return found
+}
+
+// exclude tells whether a says that its files replace those of b, or that it is not
+// installed beside b.
+func exclude(a, b *apk.Entry) bool {
+	for _, r := range a.Replaces {
+		if r.Name == b.Name && r.Matches(b.Version) {
+			return true
+		}
+	}
+	for _, d := range a.Depends {
+		if d.Conflict && d.Name == b.Name && d.Matches(b.Version) {
+			return true
+		}
+	}
+	for _, p := range a.Provides {
+		// apk installs one provider of a name with a version, whatever the version.
+		if p.Op == apk.Any {
+			continue
+		}
+		if p.Name == b.Name || slices.ContainsFunc(b.Provides, func(q apk.Dependency) bool { return q.Name == p.Name && q.Op != apk.Any }) {
+			return true
+		}
+	}
+	return false
+}
+
+// beside finds packages that lie in the folder of an architecture and are not listed, nor
+// in a snapshot, and those that are listed and were withdrawn.
+func (r *Repository) beside(ctx context.Context, arch apk.Arch, entries []*apk.Entry) ([]Finding, error) {
+	var found []Finding
+	withdrawn, err := r.Withdrawn(ctx, arch)
+	if err != nil {
+		return nil, err
+	}
+	listed := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		listed[e.FileName()] = true
+	}
+	for _, w := range withdrawn {
+		if listed[w.fileName()] {
+			found = append(found, Finding{Kind: "withdrawn", Name: w.Name + "-" + string(w.Version), Text: "it was withdrawn, and the index names it"})
+		}
+	}
+	lister, can := r.storage.(Lister)
+	if !can || r.snapshot != "" {
+		return found, nil
+	}
+	names, err := lister.List(ctx, string(arch))
+	if err != nil {
+		return nil, err
+	}
+	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasSuffix(n, ".apk") || listed[n] })
+	if len(names) == 0 {
+		return found, nil
+	}
+	times, err := Snapshots(ctx, lister, arch)
+	if err != nil {
+		return nil, err
+	}
+	for _, at := range times {
+		o, err := r.storage.Open(ctx, snapshotPath(at.Format(snapshotLayout), arch), "")
+		if err != nil {
+			return nil, err
+		}
+		data, err := readAtMost(o, maxIndexBytes)
+		o.Close()
+		if err != nil {
+			return nil, err
+		}
+		old, err := parseIndex(snapshotPath(at.Format(snapshotLayout), arch), data, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range old.Entries {
+			listed[e.FileName()] = true
+		}
+	}
+	for _, name := range names {
+		if !listed[name] {
+			found = append(found, Finding{Kind: "unlisted", Name: string(arch) + "/" + name, Text: "it lies there, and the index does not name it", Warning: true})
+		}
+	}
+	return found, nil
+}
