@@ -248,13 +248,19 @@ func (o *oracle) options(r Requirement) []oracleOption {
 
 type oracleTie struct {
 	key, chosen string
+	class       int
 	others      []string
 	open        bool
 }
 
+type oraclePick struct {
+	name  string
+	class int
+}
+
 type oracleAnswer struct {
 	set   uint32
-	picks map[string]string
+	picks map[string]oraclePick
 	ties  []oracleTie
 }
 
@@ -262,11 +268,12 @@ type oracleAnswer struct {
 // where there are any.
 func (o *oracle) walk() oracleAnswer {
 	left := o.sets
-	answer := oracleAnswer{picks: map[string]string{}}
+	answer := oracleAnswer{picks: map[string]oraclePick{}}
 	var reached uint32
 	type asked struct {
 		Requirement
-		key string
+		key     string
+		ofWorld bool
 	}
 	var queue, waiting []asked
 	var came uint32  // by install_if
@@ -296,7 +303,7 @@ func (o *oracle) walk() oracleAnswer {
 			})
 			for _, d := range depends {
 				if !d.Conflict {
-					queue = append(queue, asked{Requirement{Dependency: d}, d.String()})
+					queue = append(queue, asked{Requirement{Dependency: d}, d.String(), false})
 				}
 			}
 		}
@@ -304,7 +311,7 @@ func (o *oracle) walk() oracleAnswer {
 	}
 	for _, r := range o.world {
 		if !r.Conflict {
-			queue = append(queue, asked{r, r.String()})
+			queue = append(queue, asked{r, r.String(), true})
 		}
 	}
 	settle := func(a asked, wait bool) (ok bool) {
@@ -324,13 +331,13 @@ func (o *oracle) walk() oracleAnswer {
 				continue
 			}
 			if wait {
-				t := oracleTie{key: a.key, chosen: option.name, open: option.open}
+				t := oracleTie{key: a.key, chosen: option.name, class: option.class, open: option.open}
 				for _, other := range o.options(a.Requirement) {
 					if other.class == option.class && other.name != option.name && !slices.Contains(t.others, other.name) {
 						t.others = append(t.others, other.name)
 					}
 				}
-				answer.picks[a.key] = option.name
+				answer.picks[a.key] = oraclePick{option.name, option.class}
 				chosen = append(chosen, option.i)
 				if len(t.others) > 0 {
 					answer.ties = append(answer.ties, t)
@@ -381,25 +388,34 @@ next:
 				continue
 			}
 			options := o.options(a.Requirement)
-			if slices.ContainsFunc(options, func(x oracleOption) bool { return x.name != options[0].name }) {
+			named := options[0].name == a.Name && !slices.ContainsFunc(options, func(x oracleOption) bool {
+				return x.class == options[0].class && x.name != options[0].name
+			})
+			if !(a.ofWorld && named) && slices.ContainsFunc(options, func(x oracleOption) bool { return x.name != options[0].name }) {
 				waiting = append(waiting, a)
 			} else {
 				settle(a, false)
 			}
 		}
-		if come(false) {
-			continue
-		}
-		for _, open := range []bool{false, true} {
+		for step := range 3 {
+			if step == 1 && come(false) {
+				continue next
+			}
 			for _, a := range waiting {
 				if o.meets(reached, a.Dependency) {
 					continue
 				}
 				options := o.options(a.Requirement)
-				isOpen := options[0].open && slices.ContainsFunc(options, func(x oracleOption) bool {
+				difficulty := 0
+				if slices.ContainsFunc(options, func(x oracleOption) bool {
 					return x.class == options[0].class && x.name != options[0].name
-				})
-				if isOpen == open {
+				}) {
+					difficulty = 1
+					if options[0].open {
+						difficulty = 2
+					}
+				}
+				if difficulty == step {
 					settle(a, true)
 					continue next
 				}
@@ -538,7 +554,7 @@ func (o *oracle) solve() (set uint32, question []string) {
 			o.forced[t.key] = name
 			other := o.walk()
 			switch {
-			case other.picks[t.key] != name:
+			case other.picks[t.key] != oraclePick{name, t.class}:
 			case t.open:
 				if has(other.set, name) && other.set != first.set && has(first.set, t.chosen) {
 					choices = append(choices, name)

@@ -57,8 +57,18 @@ type choice struct {
 	key     choiceKey
 	options []option
 	single  bool // all options have one name
-	open    bool // the first options are a question to the user
+	named   bool // the best option is clear, and has the very name that is asked for
+	difficulty
 }
+
+// difficulty says what tells the best options of a choice apart from the next.
+type difficulty uint8
+
+const (
+	clear difficulty = iota // a preference
+	tied                    // nothing but the name
+	open                    // nothing, and none may be taken unasked: a question to the user
+)
 
 // option is a package that satisfies a requirement.
 type option struct {
@@ -335,10 +345,15 @@ func (s *search) rank(c *choice, found []provider) {
 		found = found[end:]
 	}
 	for _, o := range c.options {
-		if o.class == c.options[0].class && o.name != c.options[0].name && o.open {
-			c.open = true
+		if o.class != c.options[0].class || o.name == c.options[0].name {
+			continue
+		}
+		c.difficulty = max(c.difficulty, tied)
+		if o.open {
+			c.difficulty = open
 		}
 	}
+	c.named = c.difficulty == clear && len(c.options) > 0 && c.options[0].name == c.key.Name
 }
 
 // expand is called when a package is there: it says what the package needs,

@@ -34,9 +34,12 @@ func (r *solution) has(name string) bool {
 	return slices.ContainsFunc(r.packages, func(v int32) bool { return r.search.packages[v].Name == name })
 }
 
-// chose says whether the walk gave a requirement a package of this name.
-func (r *solution) chose(c *choice, name string) bool {
-	return slices.ContainsFunc(r.picks, func(p pick) bool { return p.choice == c && r.search.packages[p.v].Name == name })
+// chose says whether the walk gave the requirement of a tie a package of this name,
+// and one that is no worse than those of the tie.
+func (r *solution) chose(t tie, name string) bool {
+	return slices.ContainsFunc(r.picks, func(p pick) bool {
+		return p.choice == t.choice && p.class == t.class && r.search.packages[p.v].Name == name
+	})
 }
 
 // same says whether both solutions have the same packages.

@@ -19,12 +19,14 @@
 // # Which of the solutions
 //
 // The search walks the requirements breadth first, the world sorted, then the
-// dependencies of what was chosen. Then come the packages whose install_if what was
-// chosen fulfils, each if it can be there beside the rest; those whose install_if
-// has a "!name" come last of all. A requirement that packages of several names
-// could satisfy waits until then, since what is there may satisfy it. Each
-// requirement gets the best package with which a solution of the whole still exists.
-// Best is, in this order:
+// dependencies of what was chosen. A requirement that packages of several names
+// could satisfy waits until nothing else is left to decide, since what is there by
+// then may satisfy it; but where the world asks for a package by its own name, and it
+// is the best, that decides. First come those that wait and have a best package, then
+// the packages whose install_if what was chosen fulfils, each if it can be there beside
+// the rest, then the requirements where nothing but the name decides; packages whose
+// install_if has a "!name" come last. Each requirement gets the best package with which
+// a solution of the whole still exists. Best is, in this order:
 //
 //   - of the tag asked for, else of no tag
 //   - installed already (not with Options.Upgrade)
@@ -159,7 +161,7 @@ func Solve(u Universe, world []Requirement, o Options) ([]*Package, error) {
 				continue
 			}
 			other := s.solution()
-			if !other.chose(t.choice, name) {
+			if !other.chose(t, name) {
 				continue // no solution has it
 			}
 			if t.open {

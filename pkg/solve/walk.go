@@ -34,6 +34,7 @@ type asked struct {
 type pick struct {
 	choice *choice
 	v      int32
+	class  int
 }
 
 // tie is a decision between names that nothing but the name tells apart.
@@ -41,6 +42,7 @@ type tie struct {
 	choice *choice
 	by     int32
 	chosen string
+	class  int
 	others []string
 	open   bool // no name has a version or a priority
 }
@@ -127,7 +129,7 @@ func (s *search) advance() (done bool, conflict *clause) {
 		a := s.queue[s.head]
 		switch {
 		case s.satisfied(a.choice):
-		case !a.single:
+		case !a.single && !(a.by < 0 && a.named):
 			s.waiting = append(s.waiting, a)
 		default:
 			v := s.first(a.choice, "")
@@ -139,19 +141,16 @@ func (s *search) advance() (done bool, conflict *clause) {
 		}
 		s.head++
 	}
-	if s.come(false) {
-		return false, nil
-	}
-	for _, open := range []bool{false, true} {
-		for _, a := range s.waiting {
-			if a.open == open && !s.satisfied(a.choice) {
-				s.settle(a)
-				return false, nil
-			}
+	for _, step := range []func() bool{
+		func() bool { return s.settleAny(clear) },
+		func() bool { return s.come(false) },
+		func() bool { return s.settleAny(tied) },
+		func() bool { return s.settleAny(open) },
+		func() bool { return s.come(true) },
+	} {
+		if step() {
+			return false, nil
 		}
-	}
-	if s.come(true) {
-		return false, nil
 	}
 	for _, l := range s.trail {
 		// Only what a stray package led to is there without having been reached.
@@ -196,6 +195,17 @@ func (s *search) first(c *choice, name string) int32 {
 	return best
 }
 
+// settleAny settles the first requirement that waits and is as hard to decide as that.
+func (s *search) settleAny(d difficulty) bool {
+	for _, a := range s.waiting {
+		if a.difficulty == d && !s.satisfied(a.choice) {
+			s.settle(a)
+			return true
+		}
+	}
+	return false
+}
+
 // settle decides a requirement that waited, or takes note of its decision.
 func (s *search) settle(a asked) {
 	v := s.first(a.choice, s.forced[a.choice])
@@ -205,7 +215,7 @@ func (s *search) settle(a asked) {
 	}
 	at := slices.IndexFunc(a.options, func(o option) bool { return o.v == v })
 	chosen := a.options[at]
-	t := tie{choice: a.choice, by: a.by, chosen: chosen.name, open: chosen.open}
+	t := tie{choice: a.choice, by: a.by, chosen: chosen.name, class: chosen.class, open: chosen.open}
 	for _, o := range a.options {
 		if o.class == chosen.class && o.name != chosen.name && !slices.Contains(t.others, o.name) {
 			t.others = append(t.others, o.name)
@@ -214,7 +224,7 @@ func (s *search) settle(a asked) {
 	if len(t.others) > 0 {
 		s.ties = append(s.ties, t)
 	}
-	s.picks = append(s.picks, pick{a.choice, v})
+	s.picks = append(s.picks, pick{a.choice, v, chosen.class})
 	s.reach(v)
 }
 
