@@ -64,7 +64,7 @@ func ReadIndex(r io.Reader, l Limits) (*Index, error) {
 	}
 	x := &Index{Format: V2, Signatures: signatures}
 	if len(signatures) > 0 {
-		if x.signed, err = digest(bytes.NewReader(rest)); err != nil {
+		if x.signed, err = digest(bytes.NewReader(rest), signatures); err != nil {
 			return nil, err
 		}
 	}
@@ -121,7 +121,7 @@ func VerifyIndex(data []byte, keys KeySet) (keyName string, err error) {
 	if err != nil {
 		return "", &TrustError{"signature of the index", err.Error()}
 	}
-	d, err := digest(bytes.NewReader(rest))
+	d, err := digest(bytes.NewReader(rest), signatures)
 	if err != nil {
 		return "", err
 	}
@@ -426,7 +426,7 @@ func WriteIndex(w io.Writer, x *Index, keys ...Signer) error {
 		return fmt.Errorf("write index: %w", err)
 	}
 	if len(keys) > 0 {
-		d, err := digest(bytes.NewReader(section))
+		d, err := digest(bytes.NewReader(section), nil)
 		if err != nil {
 			return err
 		}

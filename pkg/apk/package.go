@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -115,7 +116,7 @@ func ReadPackage(r io.ReaderAt, size int64, l Limits) (*Package, error) {
 			return nil, err
 		}
 		p.ControlSize, p.DataSize = length, size-at-length
-		if p.control, err = digest(io.NewSectionReader(r, at, length)); err != nil {
+		if p.control, err = digest(io.NewSectionReader(r, at, length), p.Signatures); err != nil {
 			return nil, err
 		}
 		p.Checksum = p.control.sha1
@@ -176,13 +177,20 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func digest(r io.Reader) (d digests, err error) {
-	one, two := sha1.New(), sha256.New()
-	if _, err := io.Copy(io.MultiWriter(one, two), r); err != nil {
+func digest(r io.Reader, signatures []Signature) (d digests, err error) {
+	one, two, five := sha1.New(), sha256.New(), sha512.New()
+	all := []io.Writer{one, two}
+	if asksSHA512(signatures) {
+		all = append(all, five)
+	}
+	if _, err := io.Copy(io.MultiWriter(all...), r); err != nil {
 		return d, err
 	}
 	one.Sum(d.sha1[:0])
 	two.Sum(d.sha256[:0])
+	if len(all) == 3 {
+		five.Sum(d.sha512[:0])
+	}
 	return d, nil
 }
 

@@ -88,6 +88,10 @@ func TestReadOthersPackages(t *testing.T) {
 		{"replaces/replaces-0.0.1-r0.apk", "replaces-0.0.1-r0", 6, "", nil, 0},
 		{"alpine-316/alpine-baselayout-3.2.0-r23.apk", "alpine-baselayout-3.2.0-r23", 83,
 			"RSA alpine-devel@lists.alpinelinux.org-616ae350.rsa.pub", []string{".post-install", ".post-upgrade", ".pre-install", ".pre-upgrade"}, 3},
+		{"alpine-317/alpine-baselayout-3.2.0-r23.apk", "alpine-baselayout-3.2.0-r23", 83,
+			"RSA alpine-devel@lists.alpinelinux.org-616ae350.rsa.pub", []string{".post-install", ".post-upgrade", ".pre-install", ".pre-upgrade"}, 3},
+		{"alpine-317/alpine-baselayout-3.4.0-r0.apk", "alpine-baselayout-3.2.0-r23", 83, // whatever it is called
+			"RSA alpine-devel@lists.alpinelinux.org-616ae350.rsa.pub", []string{".post-install", ".post-upgrade", ".pre-install", ".pre-upgrade"}, 3},
 	} {
 		t.Run(test.file, func(t *testing.T) {
 			data, err := os.ReadFile(filepath.Join(dir, test.file))

@@ -88,7 +88,7 @@ func resignIndex(w io.Writer, data []byte, keep bool, keys []Signer) error {
 	if err != nil {
 		return fmt.Errorf("sign index: %w", err)
 	}
-	d, err := digest(bytes.NewReader(rest))
+	d, err := digest(bytes.NewReader(rest), nil)
 	if err != nil {
 		return err
 	}

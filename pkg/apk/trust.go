@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tarn-build/tarn/pkg/adb"
@@ -73,6 +74,12 @@ func signatureOf(name string, value []byte) (Signature, error) {
 type digests struct {
 	sha1   [20]byte
 	sha256 [32]byte
+	sha512 [64]byte // where a signature asks for it
+}
+
+// asksSHA512 says whether one of the signatures is over SHA-512.
+func asksSHA512(all []Signature) bool {
+	return slices.ContainsFunc(all, func(s Signature) bool { return s.Algorithm == "RSA512" })
 }
 
 // verify finds a signature that holds and gives the name of its key.
@@ -103,6 +110,8 @@ func (s Signature) verify(d digests, keys KeySet) error {
 	switch s.Algorithm {
 	case "RSA256":
 		err = rsa.VerifyPKCS1v15(key, crypto.SHA256, d.sha256[:], s.Value)
+	case "RSA512":
+		err = rsa.VerifyPKCS1v15(key, crypto.SHA512, d.sha512[:], s.Value)
 	case "RSA":
 		if !keys.AcceptsSHA1() {
 			return fmt.Errorf("the signature of %q is over SHA-1, which is not accepted", s.KeyName)

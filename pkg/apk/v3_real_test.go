@@ -251,10 +251,10 @@ func TestReadsVersion3OfRealApk(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkToolPackage(t, data)
+			checkToolPackage(t, data, testKeys, "one.rsa.pub")
 			index := filepath.Join(t.TempDir(), "Packages.adb")
 			run(t, program, "--keys-dir", publicKeys(t), "--sign-key", work+"/one.rsa", "--compression", compression, "mkndx", "--description", "apk's", "--output", index, file)
-			checkToolIndex(t, index, data)
+			checkToolIndex(t, index, data, testKeys, "one.rsa.pub")
 			// What apk signs anew is the same package with more signatures.
 			run(t, program, "--allow-untrusted", "--sign-key", work+"/two.rsa", "adbsign", file)
 			again, err := os.ReadFile(file)
@@ -266,15 +266,15 @@ func TestReadsVersion3OfRealApk(t *testing.T) {
 					t.Errorf("signed anew: %q, %v", got, err)
 				}
 			}
-			checkToolPackage(t, again)
+			checkToolPackage(t, again, testKeys, "one.rsa.pub")
 		})
 	}
 }
 
-func checkToolPackage(t *testing.T, data []byte) {
+func checkToolPackage(t *testing.T, data []byte, keys apk.KeySet, key string) {
 	t.Helper()
 	p := apktest.Read(t, data)
-	if got, err := p.VerifySignature(testKeys); err != nil || got != "one.rsa.pub" {
+	if got, err := p.VerifySignature(keys); err != nil || got != key {
 		t.Errorf("signature: %q, %v", got, err)
 	}
 	want := toolInfo
@@ -327,15 +327,15 @@ var toolInfo = apk.Info{
 	Recommends: []apk.Dependency{{Name: "r"}}, Tags: []string{"one", "two"}, ProviderPriority: 7, ReplacesPriority: 9, Layer: 1, Triggers: []string{"/usr/share/*"},
 }
 
-func checkToolIndex(t *testing.T, name string, data []byte) {
+func checkToolIndex(t *testing.T, name string, data []byte, keys apk.KeySet, key string) {
 	t.Helper()
 	index, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	x := readIndex(t, index)
-	if key, err := apk.VerifyIndex(index, testKeys); err != nil || key != "one.rsa.pub" {
-		t.Errorf("index: %q, %v", key, err)
+	if got, err := apk.VerifyIndex(index, keys); err != nil || got != key {
+		t.Errorf("index: %q, %v", got, err)
 	}
 	if x.Description != "apk's" || len(x.Entries) != 1 {
 		t.Fatalf("index: %+v", x)

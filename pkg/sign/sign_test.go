@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -20,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/tarn-build/tarn/pkg/adb"
+	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/sign"
 )
 
@@ -292,4 +295,74 @@ func TestKeysDoNotPrintThemselves(t *testing.T) {
 			t.Errorf("%s shows the key: %.200s", verb, got)
 		}
 	}
+}
+
+// Keys of ECDSA sign version 3 of the package format. Other tools' public keys lie in
+// such folders too.
+func TestECDSAKeys(t *testing.T) {
+	dir := t.TempDir()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{
+		"curve.pub": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), "minisign.pub": []byte("untrusted comment: x\n"), "id_rsa.pub": []byte("ssh-rsa AAAA"),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id, err := adb.IDOf(&private.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, filepath.Join(dir, "curve.pub")} {
+		ring := &sign.Keyring{}
+		if err := ring.Load(path); err != nil {
+			t.Fatal(err)
+		}
+		if name, key := ring.PublicKeyByID(id); name != "curve.pub" || !private.PublicKey.Equal(key) {
+			t.Errorf("%s: got %q, %v", path, name, key)
+		}
+		if name, key := ring.PublicKeyByID(adb.KeyID{}); name != "" || key != nil {
+			t.Errorf("%s: nobody's key is %q", path, name)
+		}
+		if ring.PublicKey("curve.pub") != nil || len(ring.Keys()) != 0 {
+			t.Errorf("%s: it is taken for an RSA key", path)
+		}
+	}
+	if err := new(sign.Keyring).Load(filepath.Join(dir, "minisign.pub")); err == nil {
+		t.Error("a file that is no key was taken")
+	}
+	var none *sign.Keyring
+	if name, key := none.PublicKeyByID(id); name != "" || key != nil {
+		t.Error("no keyring has a key")
+	}
+	// A signer that signs any digest signs version 3.
+	key := newKey()
+	able, ok := sign.With(key.Public(), key3{key}).(apk.Signer3)
+	if !ok {
+		t.Fatal("a signer behind one method signs no version 3")
+	}
+	digest := sha512.Sum512([]byte("text"))
+	if signature, err := able.SignSHA512(digest[:]); err != nil || rsa.VerifyPKCS1v15(key.Public().Key, crypto.SHA512, digest[:], signature) != nil {
+		t.Errorf("%d bytes, %v", len(signature), err)
+	}
+	if _, err := sign.With(key.Public(), key).(apk.Signer3).SignSHA512(digest[:]); err == nil {
+		t.Error("a signature over another digest was given")
+	}
+}
+
+// key3 signs digests of both lengths, as a program would.
+type key3 struct{ *sign.Key }
+
+func (k key3) Sign(digest []byte) ([]byte, error) {
+	if len(digest) == sha512.Size {
+		return k.SignSHA512(digest)
+	}
+	return k.Key.Sign(digest)
 }
