@@ -41,6 +41,26 @@ func load(fsys fs.FS, name, shown string) (*Recipe, error) {
 	if err != nil {
 		return nil, err
 	}
+	r, err := Read(shown, data)
+	if err != nil {
+		return r, err
+	}
+	folder := strings.TrimSuffix(name, path.Ext(name))
+	switch info, err := fs.Stat(fsys, folder); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		r.mistakes = diag.Problems{{File: shown, Text: fmt.Sprintf("open the folder beside the recipe: %v", err), Hint: "local files stand in the folder itself: a link must not lead out of the recipes"}}
+		return r, r.mistakes
+	case info.IsDir():
+		if r.Files, err = fs.Sub(fsys, folder); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// Read is Load for the text of a recipe, without what lies beside it.
+func Read(shown string, data []byte) (*Recipe, error) {
 	r := &Recipe{path: shown, source: data}
 	root, err := yamlread.Decode(shown, data, r)
 	problems, ok := diag.Of(err)
@@ -56,17 +76,6 @@ func load(fsys fs.FS, name, shown string) (*Recipe, error) {
 			return nil, err
 		}
 		return r, err
-	}
-	folder := strings.TrimSuffix(name, path.Ext(name))
-	switch info, err := fs.Stat(fsys, folder); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		r.mistakes = diag.Problems{{File: shown, Text: fmt.Sprintf("open the folder beside the recipe: %v", err), Hint: "local files stand in the folder itself: a link must not lead out of the recipes"}}
-		return r, r.mistakes
-	case info.IsDir():
-		if r.Files, err = fs.Sub(fsys, folder); err != nil {
-			return nil, err
-		}
 	}
 	return r, nil
 }

@@ -621,6 +621,7 @@ func poolPath(name string) string {
 // notHeld says that no suite has a file, and what there is instead.
 type notHeld struct {
 	source   string
+	file     string // where it was asked for by its name, and not by its digest
 	asked    []string
 	versions []string
 	failed   []error
@@ -631,7 +632,11 @@ func (e *notHeld) Error() string {
 	if len(e.asked) == 0 {
 		b.WriteString("no suite could be asked")
 	} else {
-		b.WriteString("no file of this digest in " + strings.Join(e.asked, ", "))
+		what := "no file of this digest"
+		if e.file != "" {
+			what = "no " + e.file
+		}
+		b.WriteString(what + " in " + strings.Join(e.asked, ", "))
 		if e.source != "" {
 			if len(e.versions) == 0 {
 				fmt.Fprintf(&b, "; no source %s there", e.source)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/cgi"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -85,6 +86,7 @@ func TestScripts(t *testing.T) {
 			"exits":     exits,
 			"interrupt": interrupt,
 			"serve":     serve,
+			"serve-git": serveGit,
 			"stall":     stall,
 			"flip":      flip,
 			"values":    values,
@@ -196,6 +198,21 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: serve FOLDER [FILE...]")
 	}
 	startServer(ts, http.FileServer(http.Dir(ts.MkAbs(args[0]))), args[1:])
+}
+
+// serve-git FOLDER [FILE...] serves the git repositories in a folder over HTTP, as serve
+// does files. Git itself answers, as it does on real servers.
+func serveGit(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: serve-git FOLDER [FILE...]")
+	}
+	path, err := exec.Command("git", "--exec-path").Output()
+	ts.Check(err)
+	startServer(ts, &cgi.Handler{
+		Path: filepath.Join(strings.TrimSpace(string(path)), "git-http-backend"),
+		Env: []string{"GIT_PROJECT_ROOT=" + ts.MkAbs(args[0]), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1",
+			"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"},
+	}, args[1:])
 }
 
 // stall [FILE...] is serve with a server that begins each answer and never ends it.
