@@ -14,6 +14,7 @@ import (
 	"github.com/tarn-build/tarn/build/plan"
 	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/build/step"
+	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/sandbox"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/recipes"
@@ -30,6 +31,8 @@ type Builder struct {
 	Output io.Writer
 	// Report is told what a build is doing, from several goroutines; may be nil.
 	Report func(Event)
+	// Rules moves rules for packages from the severity that they have by themselves.
+	Rules diag.Policy
 	// CPUs is how many processors a sandbox sees; 0 is all.
 	CPUs int
 	// Limits bound each sandbox. What is 0 is as the recipe's resources say, else the
@@ -59,8 +62,10 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	if s.Network != "" {
 		return nil, &PolicyError{s.Recipe, fmt.Sprintf("%s asks for the network while it builds: %s", s.Name, s.Network)}
 	}
-	if result, err := b.recall(p.ID()); err != nil || result != nil {
-		return result, err
+	if result, err := b.recall(p.ID()); err != nil {
+		return nil, err
+	} else if result != nil {
+		return b.judge(s, result)
 	}
 	start := time.Now()
 	b.report(s.Name, "fetch", "")
@@ -107,7 +112,10 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 		return nil, err
 	}
 	result.Duration = time.Since(start)
-	return result, b.remember(p.ID(), result)
+	if err := b.remember(p.ID(), result); err != nil {
+		return nil, err
+	}
+	return b.judge(s, result)
 }
 
 // runAll does the steps of every package in turn, in one sandbox and one work folder.

@@ -235,8 +235,8 @@ chmod 0 /home/build
 			t.Errorf("%s: size 0: apk would install nothing", p.Entry.Name)
 		}
 	}
-	if len(r.Findings) != 1 || r.Findings[0].Rule != "setuidgid" || r.Findings[0].Severity != diag.Note {
-		t.Errorf("findings: got %v, want one note of setuidgid", r.Findings)
+	if len(r.Findings) != 1 || r.Findings[0].Rule != "setuidgid" || r.Findings[0].Severity != diag.Warning {
+		t.Errorf("findings: got %v, want one warning of setuidgid", r.Findings)
 	}
 }
 

@@ -48,7 +48,7 @@ func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Envir
 		defer root.Close()
 		tree := modes.FS(root)
 		trees[i] = tree
-		found, err := check.Run(check.Package{Name: o.Name, Recipe: s.Recipe, Files: tree, Disabled: o.ChecksDisabled})
+		found, err := check.Run(check.Package{Name: o.Name, Arch: s.Arch, Files: tree})
 		if err != nil {
 			return nil, err
 		}
@@ -58,8 +58,8 @@ func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Envir
 			NoDepends: o.NoDepends, NoProvides: o.NoProvides, NoCommands: o.NoCommands,
 		}
 	}
-	if err := result.Findings.Err(); err != nil {
-		return nil, &CheckError{Problems: result.Findings}
+	if _, err := b.judge(s, result); err != nil {
+		return nil, err
 	}
 	reports, err := inspect.Packages(inspected)
 	if err != nil {
@@ -100,6 +100,29 @@ func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Envir
 		result.Packages = append(result.Packages, Package{Entry: entry, Digest: digest, Files: files})
 	}
 	return result, nil
+}
+
+// judge gives the result with its findings as the recipe, and whoever builds, wants them
+// told. What the store remembers are all findings: a plan's ID covers neither tests nor
+// flags. Findings that stop the build are a *CheckError.
+func (b *Builder) judge(s *recipes.Script, result *Result) (*Result, error) {
+	cases := map[string]check.Case{}
+	for i := range s.Packages {
+		o := &s.Packages[i]
+		c := check.Case{Disabled: o.ChecksDisabled, Waived: s.Waived()}
+		if o.Test != nil {
+			for _, t := range o.Test.Steps {
+				c.Tests = append(c.Tests, check.TestStep{Uses: t.Uses, Shell: t.Shell})
+			}
+		}
+		cases[o.Name] = c
+	}
+	judged := *result
+	judged.Findings = check.Judge(result.Findings, s.Recipe, b.Rules, cases)
+	if judged.Findings.Err() != nil {
+		return nil, &CheckError{Problems: judged.Findings}
+	}
+	return &judged, nil
 }
 
 // CheckError says that packages break the rules of package check.

@@ -13,7 +13,7 @@ import (
 // Result is what a plan gave.
 type Result struct {
 	Packages []Package     `json:"packages"` // in the order of the script
-	Findings diag.Problems `json:"findings"` // warnings and notes of package check
+	Findings diag.Problems `json:"findings"` // of package check; all of them in the store, those that are told in a result
 	Duration time.Duration `json:"duration"` // of the build, in nanoseconds
 	Cached   bool          `json:"-"`        // recalled, not built
 }

@@ -2,152 +2,210 @@ package recipes
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
 
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/yamlread"
 )
 
-// Rule is one thing that Lint looks for in recipes that are not wrong.
+// Rule is one thing that Lint looks for in recipes that can be read.
 type Rule struct {
-	Name    string
-	Reason  string // why it matters
-	Example string // how it is done right
-	find    func(s *Script, report func(at yamlread.Place, hint, format string, args ...any))
+	Name     string
+	Severity diag.Severity
+	Reason   string // why it matters
+	Example  string // a part of a recipe that the rule finds
+	Instead  string // the same, done right: the rule leaves it alone
+	// Known is the name that users of wolfictl know the rule by, where it is another.
+	Known string
+	// find is nil for what reading a recipe refuses anyhow: such a rule can only be explained.
+	find func(l *linter)
 }
 
-// Rules are all rules of recipes, by name.
-var Rules = []Rule{
-	{
-		Name:    "condition-order",
-		Reason:  "In an \"if\", && and || are worked out from left to right; neither binds tighter, as readers would expect.",
-		Example: "if: ${{build.arch}} == 'x86_64' || (${{build.arch}} == 'aarch64' && ${{vars.jit}} == 'on')",
-		find: func(s *Script, report func(yamlread.Place, string, string, ...any)) {
-			check := func(text string, at yamlread.Place) {
-				if c, err := ParseCondition(text); err == nil && c.Mixed() {
-					report(at.Value("if"), "say with parentheses what is meant", "&& and || stand side by side without parentheses")
-				}
-			}
-			for i := range s.recipe.Subpackages {
-				check(s.recipe.Subpackages[i].If, s.recipe.Subpackages[i].Here)
-			}
-			s.recipe.eachTask(func(t *Task) { check(t.If, t.Here) })
-		},
-	},
-	{
-		Name:    "copyright",
-		Reason:  "A package without a licence can't be told from one that nobody may copy.",
-		Example: "copyright:\n  - license: Zlib",
-		find: func(s *Script, report func(yamlread.Place, string, string, ...any)) {
-			if len(s.Licenses) == 0 {
-				report(s.recipe.Package.Here, "add copyright, with an SPDX expression as its license", "the package has no licence")
-			}
-		},
-	},
-	{
-		Name:    "pinned",
-		Reason:  "A branch or a tag can be moved; only a commit says what is built.",
-		Example: "- uses: git-checkout\n  with:\n    repository: https://example.org/zlib\n    tag: v1.3.1\n    expected-commit: 51b7f2abdade71cd9bb0e7a373ef2610ec6f9daf",
-		find: func(s *Script, report func(yamlread.Place, string, string, ...any)) {
-			s.recipe.eachTask(func(t *Task) {
-				if t.Uses == "git-checkout" && t.With["expected-commit"] == "" {
-					report(t.Here.Value("uses"), "add expected-commit", "the tree is named by no commit")
-				}
-			})
-		},
-	},
-	{
-		Name:    "pipeline-key",
-		Reason:  "A key that the language does not know does nothing in a pipeline file. It may be a mistyped one.",
-		Example: "needs:\n  packages:\n    - busybox",
-		find: func(s *Script, report func(yamlread.Place, string, string, ...any)) {
-			// Found as the files were read; see Lint.
-		},
-	},
-	{
-		Name:    "repositories",
-		Reason:  "Which repositories and keys a build trusts is the workspace's to say: a recipe that came from elsewhere must not widen it. What a recipe names is kept and not used.",
-		Example: "in tarn.yaml:\n  repositories: [https://packages.example.org/os]\n  keys: [repo/keys]",
-		find: func(s *Script, report func(yamlread.Place, string, string, ...any)) {
-			for _, key := range []string{"repositories", "build_repositories", "keyring"} {
-				if at := s.recipe.Environment.Contents.Here; at.Has(key) {
-					report(at.Key(key), "name them in tarn.yaml, or with --repository-append and --keyring-append", "%s of a recipe are not used", key)
-				}
-			}
-		},
-	},
-	{
-		Name:    "test",
-		Reason:  "A package that nothing tests may not even start. A recipe's test runs in a sandbox that holds just the package and what it depends on.",
-		Example: "test:\n  pipeline:\n    - runs: zlib-flate -compress </etc/passwd | zlib-flate -uncompress",
-		find: func(s *Script, report func(yamlread.Place, string, string, ...any)) {
-			if s.Packages[0].Test == nil {
-				report(s.recipe.Package.Here.Value("name"), "", "%q has no test", s.Name)
-			}
-		},
-	},
-	{
-		Name:    "update",
-		Reason:  "Without \"update\" nobody notices that upstream has a new version.",
-		Example: "update:\n  enabled: true\n  release-monitor:\n    identifier: 5303",
-		find: func(s *Script, report func(yamlread.Place, string, string, ...any)) {
-			if !s.recipe.Here.Has("update") {
-				report(s.recipe.Package.Here.Value("version"), "", "the recipe does not say where new versions come from")
-			}
-		},
-	},
+// Rules are all rules of recipes, sorted by name.
+var Rules []Rule
+
+// Rules tell of each other, which a variable's own value can't.
+func init() {
+	Rules = slices.Concat(packageRules, sourceRules, variableRules, updateRules, shellRules)
+	slices.SortFunc(Rules, func(a, b Rule) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// Lint finds what is not wrong in a script's recipe and still better done another
-// way. All of it is of severity Warning or below, and carries the name of its rule.
-func Lint(s *Script) diag.Problems {
+// FindRule gives the rule of a name, which may be the one that wolfictl has for it.
+func FindRule(name string) (Rule, bool) {
+	for _, r := range Rules {
+		if r.Name == name || r.Known == name {
+			return r, true
+		}
+	}
+	return Rule{}, false
+}
+
+// CanMove tells whether a [diag.Policy] may speak of the rule.
+func (r Rule) CanMove() bool { return r.find != nil }
+
+// LintOptions are what Lint is told by whoever asks.
+type LintOptions struct {
+	Policy diag.Policy
+}
+
+// Lint finds what is not good in a script's recipe although it can be read. Every
+// problem carries the name of its rule, and is as severe as the rule is by itself, by
+// the policy, and by the comments of the recipe (see waiver).
+func Lint(s *Script, o LintOptions) diag.Problems {
 	if s.recipe == nil {
 		return nil
 	}
-	var problems diag.Problems
-	for _, rule := range Rules {
-		rule.find(s, func(at yamlread.Place, hint, format string, args ...any) {
-			p := at.Problem(hint, format, args...)
-			p.Severity, p.Rule = diag.Warning, rule.Name
-			problems = append(problems, p)
-		})
+	l := &linter{script: s, recipe: s.recipe, waivers: waivers(s.recipe.source)}
+	for i := range Rules {
+		l.rule = &Rules[i]
+		if l.rule.find != nil && l.rule.Name != waiverRule {
+			l.rule.find(l)
+		}
 	}
-	for _, note := range s.notes {
-		note.Rule = "pipeline-key"
-		problems = append(problems, note)
+	l.rule = &Rules[slices.IndexFunc(Rules, func(r Rule) bool { return r.Name == waiverRule })]
+	l.rule.find(l) // when it is known what was found
+	var told diag.Problems
+	for _, p := range l.problems {
+		rule, _ := FindRule(p.Rule)
+		p.Severity = o.Policy.Severity(p.Rule, rule.Severity)
+		if l.waived(p) {
+			// What the workspace insists on is told all the same, and stops nothing.
+			if p.Severity = diag.Off; slices.Contains(o.Policy.Require, p.Rule) {
+				p.Severity = diag.Warning
+			}
+		}
+		if p.Severity != diag.Off {
+			told = append(told, p)
+		}
 	}
-	problems.Sort()
-	return slices.Compact(problems)
+	told.Sort()
+	return slices.Compact(told)
 }
 
-// ExplainRule says why a rule of recipes is there, with an example, or "" where there is no such rule.
-func ExplainRule(name string) string {
-	i := slices.IndexFunc(Rules, func(r Rule) bool { return r.Name == name })
-	if i < 0 {
-		return ""
+// linter holds one recipe against the rules.
+type linter struct {
+	script   *Script
+	recipe   *Recipe
+	rule     *Rule
+	problems diag.Problems
+	waivers  []*waiver
+	scripts  []shellScript // when parsed
+	isParsed bool
+}
+
+func (l *linter) add(p diag.Problem) {
+	p.Rule = l.rule.Name
+	l.problems = append(l.problems, p)
+}
+
+func (l *linter) report(at yamlread.Place, hint, format string, args ...any) {
+	l.add(at.Problem(hint, format, args...))
+}
+
+// inside reports what stands at the byte at offset of a text.
+func (l *linter) inside(at yamlread.Place, offset int, hint, format string, args ...any) {
+	l.add(at.ProblemInside(offset, hint, format, args...))
+}
+
+// section is a list of tasks.
+type section struct {
+	tasks []Task
+	test  bool
+	at    yamlread.Place // of what the tasks belong to
+}
+
+// sections are the pipelines of the recipe and of its subpackages, builds and tests.
+func (r *Recipe) sections() []section {
+	list := []section{{r.Pipeline, false, r.Here}}
+	test := func(t *TestSection) {
+		if t != nil {
+			list = append(list, section{t.Pipeline, true, t.Here})
+		}
 	}
-	return fmt.Sprintf("%s\n\n%s\n\n    %s", Rules[i].Name, Rules[i].Reason, strings.ReplaceAll(Rules[i].Example, "\n", "\n    "))
+	test(r.Test)
+	for i := range r.Subpackages {
+		s := &r.Subpackages[i]
+		list = append(list, section{s.Pipeline, false, s.Here})
+		test(s.Test)
+	}
+	return list
+}
+
+func eachTask(tasks []Task, visit func(*Task)) {
+	for i := range tasks {
+		visit(&tasks[i])
+		eachTask(tasks[i].Pipeline, visit)
+	}
 }
 
 // eachTask visits every task of the recipe.
 func (r *Recipe) eachTask(visit func(*Task)) {
-	var walk func(tasks []Task)
-	walk = func(tasks []Task) {
-		for i := range tasks {
-			visit(&tasks[i])
-			walk(tasks[i].Pipeline)
-		}
+	for _, s := range r.sections() {
+		eachTask(s.tasks, visit)
 	}
-	section := func(t *TestSection) {
-		if t != nil {
-			walk(t.Pipeline)
-		}
+}
+
+// shellScript is a script of the recipe as its author wrote it.
+type shellScript struct {
+	task *Task
+	test bool // of a test
+	file *syntax.File
+}
+
+// at is the place of a node of the script.
+func (s shellScript) place() yamlread.Place { return s.task.Here.Value("runs") }
+
+// template is a variable of the recipe's in a text.
+var template = regexp.MustCompile(`\$\{\{[^}]*\}\}`)
+
+// stand puts letters into the place of variables, as many as there are bytes, so that a
+// text can be read by other rules and every byte of it keeps its place.
+func stand(text string) string {
+	return template.ReplaceAllStringFunc(text, func(v string) string { return strings.Repeat("x", len(v)) })
+}
+
+// shell parses the scripts of the recipe. What is no bash was refused when it was expanded.
+func (l *linter) shell() []shellScript {
+	if l.isParsed {
+		return l.scripts
 	}
-	walk(r.Pipeline)
-	section(r.Test)
-	for i := range r.Subpackages {
-		walk(r.Subpackages[i].Pipeline)
-		section(r.Subpackages[i].Test)
+	l.isParsed = true
+	parser := parsers.Get().(*syntax.Parser)
+	defer parsers.Put(parser)
+	for _, s := range l.recipe.sections() {
+		eachTask(s.tasks, func(t *Task) {
+			if t.Runs == "" {
+				return
+			}
+			if file, err := parser.Parse(strings.NewReader(stand(t.Runs)), ""); err == nil {
+				l.scripts = append(l.scripts, shellScript{t, s.test, file})
+			}
+		})
 	}
+	return l.scripts
+}
+
+// ExplainRule says why a rule of recipes is there, what it finds and what is right, or
+// "" where there is no such rule.
+func ExplainRule(name string) string {
+	r, found := FindRule(name)
+	if !found {
+		return ""
+	}
+	var b strings.Builder
+	severity := r.Severity.String()
+	if r.find == nil {
+		severity = "always an error"
+	}
+	fmt.Fprintf(&b, "%s (%s", r.Name, severity)
+	if r.Known != "" {
+		fmt.Fprintf(&b, "; wolfictl: %s", r.Known)
+	}
+	indent := func(text string) string { return "    " + strings.ReplaceAll(text, "\n", "\n    ") }
+	fmt.Fprintf(&b, ")\n\n%s\n\nIt finds:\n\n%s\n\nInstead:\n\n%s", r.Reason, indent(r.Example), indent(r.Instead))
+	return b.String()
 }

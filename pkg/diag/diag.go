@@ -20,16 +20,18 @@ const (
 	Warning
 	// Note is for information.
 	Note
+	// Off is not reported at all: a rule that nobody asked for.
+	Off
 )
 
-func (s Severity) String() string { return [...]string{"error", "warning", "note"}[s] }
+func (s Severity) String() string { return [...]string{"error", "warning", "note", "off"}[s] }
 
 // MarshalText writes the severity as its word.
 func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText reads the word back: problems are remembered with the build that found them.
 func (s *Severity) UnmarshalText(text []byte) error {
-	for _, known := range []Severity{Error, Warning, Note} {
+	for _, known := range []Severity{Error, Warning, Note, Off} {
 		if string(text) == known.String() {
 			*s = known
 			return nil
@@ -45,9 +47,13 @@ type Problem struct {
 	Column   int      `json:"column,omitempty"` // from 1; 0 means the whole line
 	Severity Severity `json:"severity"`
 	Rule     string   `json:"rule,omitempty"` // the name of the lint rule that found it, e.g. usrmerge
-	Text     string   `json:"text"`           // what is wrong: lower case, no period
-	Step     string   `json:"step,omitempty"` // of a recipe, where the mistake is in one, e.g. configure (pipeline/2)
-	Hint     string   `json:"hint,omitempty"` // the way out, e.g. did you mean "sources"?
+	// Package and Path say which file of which package it is about, where it is about a
+	// package and not about the file that people wrote. Text names them as well.
+	Package string `json:"package,omitempty"`
+	Path    string `json:"path,omitempty"` // e.g. usr/bin/su
+	Text    string `json:"text"`           // what is wrong: lower case, no period
+	Step    string `json:"step,omitempty"` // of a recipe, where the mistake is in one, e.g. configure (pipeline/2)
+	Hint    string `json:"hint,omitempty"` // the way out, e.g. did you mean "sources"?
 }
 
 // Error formats the problem as it is shown, its step and its hint on lines of their own:
@@ -143,7 +149,7 @@ func Nearest(word string, choices []string) string {
 	limit := max(1, len(word)/3)
 	best, bestDistance := "", limit+1
 	for _, choice := range choices {
-		if d := distance(word, choice, limit); d < bestDistance || d == bestDistance && d <= limit && choice < best {
+		if d := Distance(word, choice, limit); d < bestDistance || d == bestDistance && d <= limit && choice < best {
 			best, bestDistance = choice, d
 		}
 	}
@@ -166,9 +172,9 @@ func DidYouMean(word string, choices []string) string {
 	return ""
 }
 
-// distance is the optimal string alignment distance of a and b (insertion,
+// Distance is the optimal string alignment distance of a and b (insertion,
 // deletion, replacement, swap of neighbours), or more than limit.
-func distance(a, b string, limit int) int {
+func Distance(a, b string, limit int) int {
 	if d := len(a) - len(b); d > limit || -d > limit {
 		return limit + 1
 	}
