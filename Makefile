@@ -50,7 +50,7 @@ nightly: ## what takes longer than a push should
 fuzz: ## each fuzz target for FUZZTIME
 	@$(GO) list ./... | while read p; do \
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$p || exit 1; \
 	  done; done
 
 bench: ## benchmarks, six runs, for benchstat

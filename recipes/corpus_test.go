@@ -186,6 +186,38 @@ func TestCorpus(t *testing.T) {
 	}
 }
 
+// What is read of a recipe is written as a recipe that reads as the same, and becomes the same.
+func TestCorpusPrinted(t *testing.T) {
+	files := corpusFiles(t)
+	pipelines := corpusPipelines(t, files)
+	below, err := fs.Sub(files, "wolfi-open")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := recipes.LoadAll(below, "wolfi-open")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range all {
+		again := printed(t, r)
+		if asJSON(t, r) != asJSON(t, again) {
+			t.Errorf("%s: -read +printed and read:\n%s", r.Path(), cmp.Diff(r, again, same))
+			continue
+		}
+		first, err := recipes.Expand(r, corpusTarget, pipelines)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := recipes.Expand(again, corpusTarget, pipelines)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if asJSON(t, first.Listing()) != asJSON(t, second.Listing()) {
+			t.Errorf("%s becomes something else once it is printed", r.Path())
+		}
+	}
+}
+
 // The same recipes expand for the other architecture too, and for musl.
 func TestCorpusOtherTarget(t *testing.T) {
 	files := corpusFiles(t)

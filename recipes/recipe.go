@@ -44,6 +44,10 @@ func (r *Recipe) Path() string { return r.path }
 // Text is the file as it was read.
 func (r *Recipe) Text() []byte { return slices.Clone(r.source) }
 
+// YAML writes the recipe as a file that reads as the same recipe: without comments, with
+// its keys in the order of this struct.
+func (r *Recipe) YAML() ([]byte, error) { return yamlread.Encode(r) }
+
 // Package is what a recipe says of its main package.
 type Package struct {
 	Here               yamlread.Place    `yaml:",here" json:"-"`

@@ -7,10 +7,12 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/yamlread"
 	"github.com/tarn-build/tarn/recipes"
 )
 
@@ -117,7 +120,7 @@ func TestCommentChangesNothing(t *testing.T) {
 	}
 }
 
-func asJSON(t *testing.T, s *recipes.Script) string {
+func asJSON(t *testing.T, s any) string {
 	text, err := json.MarshalIndent(s, "", " ")
 	if err != nil {
 		t.Fatal(err)
@@ -504,8 +507,52 @@ func FuzzCondition(f *testing.F) {
 	})
 }
 
+// printed is a recipe that was written as YAML and read again.
+func printed(t *testing.T, r *recipes.Recipe) *recipes.Recipe {
+	t.Helper()
+	text, err := r.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := recipes.Load(fstest.MapFS{"printed.yaml": {Data: text}}, "printed.yaml")
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	return again
+}
+
+// same compares recipes but for where they stand.
+var same = cmp.Options{cmpopts.IgnoreTypes(yamlread.Place{}), cmpopts.IgnoreUnexported(recipes.Recipe{}), cmpopts.IgnoreFields(recipes.Recipe{}, "Files")}
+
+// A transform is what Go's regexp makes of it, whatever stands in it.
+func FuzzTransform(f *testing.F) {
+	f.Add("php-8.4-zip", `^php-(\d+\.\d+)-.*$`, "$1")
+	f.Add("1.2.3", `(\d+)\.(\d+)`, "${2}_$1")
+	f.Add("1.2.3", `\.`, "$2_$1")
+	f.Add("a${{package.name}}", `(?P<n>a)`, "${n}$$")
+	f.Fuzz(func(t *testing.T, from, match, replace string) {
+		expr, err := regexp.Compile(match)
+		if err != nil || from == "" || match == "" || strings.ContainsRune(from+match+replace, 0) || !utf8.ValidString(from+match+replace) || strings.Contains(from, "${{") {
+			return
+		}
+		r := &recipes.Recipe{
+			Package:       recipes.Package{Name: "a", Version: "1"},
+			VarTransforms: []recipes.VarTransform{{From: from, Match: match, Replace: replace, To: "made"}},
+			Environment:   recipes.ImageConfig{Environment: map[string]string{"MADE": "${{vars.made}}"}},
+		}
+		s, err := recipes.Expand(printed(t, r), recipes.Target{Arch: apk.ArchX86_64}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := s.Environment.Env["MADE"], expr.ReplaceAllString(from, replace); got != want {
+			t.Errorf("%q, %q, %q made %q, want %q", from, match, replace, got, want)
+		}
+	})
+}
+
 // Whatever a recipe is, reading and expanding it ends, mistakes have a place in the
-// file, and what expands gives the same bytes each time.
+// file, what is read is written as a file that reads as the same, and what expands gives
+// the same bytes each time.
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(head))
 	f.Add([]byte(head + "pipeline:\n- uses: fetch\n  with: {uri: a, expected-none: b}\n- runs: echo ${{vars.a}}\n"))
@@ -515,6 +562,11 @@ func FuzzLoad(f *testing.F) {
 		files := fstest.MapFS{"a.yaml": {Data: data}}
 		r, err := recipes.Load(files, "a.yaml")
 		var s *recipes.Script
+		if err == nil && len(data) < yamlread.MaxBytes/16 {
+			if diff := cmp.Diff(r, printed(t, r), same); diff != "" {
+				t.Errorf("-read +printed and read:\n%s", diff)
+			}
+		}
 		if err == nil {
 			s, err = recipes.Expand(r, recipes.Target{Arch: apk.ArchX86_64}, nil)
 		}

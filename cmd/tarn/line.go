@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -521,10 +522,38 @@ func (l *line) environmentSources(recipe string) repo.Set {
 func (l *line) plan(ctx context.Context, s *recipes.Script) (*plan.Plan, error) {
 	lock, err := l.environmentSources(s.Name).Resolve(ctx, l.arch, plan.World(s), solve.Options{AnyRevision: true})
 	if err != nil {
-		return nil, fmt.Errorf("%s: environment: %w", s.Recipe, err)
+		return nil, fmt.Errorf("%s: environment: %w%s", s.Recipe, err, trustHint(&s.Environment))
 	}
 	if len(lock) == 0 {
 		return nil, diag.Problem{File: s.Recipe, Text: "the environment is empty: nothing could run in it", Hint: "name packages to build with in environment: contents: packages, such as build-base"}
 	}
 	return &plan.Plan{Script: s, Environment: lock}, nil
+}
+
+// trustHint says how to use the repositories that a recipe names. They are never used by
+// themselves: whom a build trusts is for the workspace to say, or for who runs it, and not
+// for a file that came from elsewhere.
+func trustHint(env *recipes.Environment) string {
+	var flags, keys []string
+	for _, location := range env.Repositories {
+		if _, rest, tagged := strings.Cut(location, " "); tagged && strings.HasPrefix(location, "@") {
+			location = rest
+		}
+		flags = append(flags, "-r "+location)
+	}
+	if len(flags) == 0 {
+		return ""
+	}
+	for _, key := range env.Keyring {
+		if strings.Contains(key, "://") {
+			keys = append(keys, key)
+			key = path.Base(key)
+		}
+		flags = append(flags, "-k "+key)
+	}
+	hint := "\n  hint: the recipe names repositories, which are used when you say so: " + strings.Join(flags, " ")
+	if len(keys) > 0 {
+		hint += " (with the key from " + strings.Join(keys, ", ") + ")"
+	}
+	return hint
 }

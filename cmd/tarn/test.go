@@ -178,7 +178,7 @@ func (l *line) runOneTest(ctx context.Context, s *recipes.Script, o *recipes.Out
 	set[0] = l.built.Of(l.graph.Only(needed...).Order()...)
 	lock, err := set.Resolve(ctx, l.arch, plan.TestWorld(s, o), solve.Options{AnyRevision: true})
 	if err != nil {
-		return nil, fmt.Errorf("%s: test environment of %s: %w", s.Recipe, o.Name, err)
+		return nil, fmt.Errorf("%s: test environment of %s: %w%s", s.Recipe, o.Name, err, trustHint(&o.Test.Environment))
 	}
 	return l.builder.Test(ctx, s, o, lock)
 }

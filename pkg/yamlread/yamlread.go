@@ -101,6 +101,9 @@ func parse(doc *document, data []byte) (root *yaml.Node, problem *diag.Problem) 
 	} else if !errors.Is(err, io.EOF) {
 		return nil, syntaxProblem(doc.file, err)
 	}
+	if root := first.Content[0]; root.Kind == yaml.ScalarNode && root.ShortTag() == "!!null" {
+		return nil, whole("file is empty")
+	}
 	return first.Content[0], nil
 }
 
@@ -370,7 +373,12 @@ func (r *reader) list(n *yaml.Node, v reflect.Value, name string, depth int) {
 	// The slice has its final size at once, so that pointers to its items stay valid.
 	items := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
 	for i, item := range n.Content {
-		r.value(item, items.Index(i), fmt.Sprintf("%s[%d]", name, i), depth+1)
+		itemName := fmt.Sprintf("%s[%d]", name, i)
+		if item.Kind == yaml.ScalarNode && item.ShortTag() == "!!null" && items.Index(i).Kind() == reflect.Struct {
+			r.problem(item, "", "%q is empty", itemName)
+			continue
+		}
+		r.value(item, items.Index(i), itemName, depth+1)
 	}
 	v.Set(items)
 }

@@ -108,6 +108,8 @@ func TestMistakes(t *testing.T) {
 		{"tag", "version: !!binary aGk=", "f.yaml:1:10: unknown tag \"!!binary\""},
 		{"two documents", "version: 1\n---\nversion: 2", "f.yaml:2:1: a second document begins here\n  hint: one file holds one document: move it to a file of its own"},
 		{"nothing", "# only a comment\n", "f.yaml: file is empty"},
+		{"empty item", "list: [{name: a}, ~]", "f.yaml:1:19: \"list[1]\" is empty"},
+		{"null", "~ # nothing\n", "f.yaml: file is empty"},
 		{"a list at the top", "- a", "f.yaml:1:1: the file is a list, expected a mapping"},
 		{"tab", "inner:\n\tname: a", "f.yaml:2: malformed YAML: found character that cannot start any token\n  hint: indent with spaces, not tabs, and quote text that begins with @, ` or %"},
 		{"colon", "version: a: b", "f.yaml:1: malformed YAML: mapping values are not allowed in this context\n  hint: quote text that holds \": \""},
@@ -225,6 +227,47 @@ func TestPath(t *testing.T) {
 	}
 }
 
+// encoded writes a value and reads it again.
+func encoded(t *testing.T, value outer) (again outer) {
+	text, err := yamlread.Encode(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := yamlread.Decode("written.yaml", text, &again); err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	return again
+}
+
+func TestEncode(t *testing.T) {
+	value := outer{
+		Version: "1.10", Mode: 0o755, On: true, Wait: 90 * time.Minute, Pointer: &inner{Name: "a"},
+		List:  []inner{{Name: "true", Other: "two\nlines\n"}, {Name: "b", Other: "two\n lines"}},
+		Texts: []string{"", "~", "no", "0x10", " a", "a: b", "# c", "${{package.version}}", "a\u2028b", "\tx\n", "x \n"},
+		Table: map[string]string{"": "", "<<": "x", "y": "a\rb"},
+	}
+	if diff := cmp.Diff(value, encoded(t, value), cmpopts.IgnoreTypes(yamlread.Place{})); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	text, err := yamlread.Encode(outer{Version: "1.10", Wait: time.Minute, List: []inner{{Name: "make", Other: "make all\nmake install\n"}, {}}, Texts: []string{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `version: "1.10"
+wait: 1m0s
+list:
+  - name: make
+    other: |
+      make all
+      make install
+  - {}
+texts: []
+`
+	if diff := cmp.Diff(want, string(text)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 // Whatever the bytes are, reading ends, problems stand inside the file, and a
 // file without mistakes reads the same twice.
 func FuzzDecode(f *testing.F) {
@@ -252,6 +295,10 @@ func FuzzDecode(f *testing.F) {
 		}
 		if diff := cmp.Diff(first, second, cmpopts.IgnoreTypes(yamlread.Place{})); diff != "" {
 			t.Errorf("two readings differ:\n%s", diff)
+		}
+		again := encoded(t, first)
+		if diff := cmp.Diff(first, again, cmpopts.IgnoreTypes(yamlread.Place{}), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("what was read, written and read again differs:\n%s", diff)
 		}
 	})
 }
