@@ -54,6 +54,15 @@ func (l Locked) Fetch(ctx context.Context, st *store.Store) (store.Digest, error
 // Lock is a solved set of packages, in the order in which they are installed.
 type Lock []Locked
 
+// Packages are those of the lock as a solution, for what explains one.
+func (l Lock) Packages() []*solve.Package {
+	packages := make([]*solve.Package, len(l))
+	for i, p := range l {
+		packages[i] = &solve.Package{Entry: p.Entry, From: p.From}
+	}
+	return packages
+}
+
 // Names are the packages of the lock as name=version, sorted.
 func (l Lock) Names() []string {
 	names := make([]string, len(l))

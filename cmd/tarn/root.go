@@ -88,6 +88,7 @@ It reads melange's recipes and apko's image files and writes Alpine's packages.`
 	root.AddCommand(
 		a.buildCommand(), a.testCommand(), a.lintCommand(), a.planCommand(), a.fetchCommand(), a.schemaCommand(), a.initCommand(), a.bumpCommand(),
 		a.keygenCommand(), a.indexCommand(), a.signCommand(), a.verifyCommand(), a.publishCommand(), a.serveCommand(), a.solveCommand(),
+		a.whyCommand(), a.whyNotCommand(),
 		a.imageCommand(), a.seedCommand(), a.storeCommand(), a.doctorCommand(), a.versionCommand(),
 		exitCodesTopic(),
 	)

@@ -13,7 +13,6 @@ import (
 
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/solve"
-	"github.com/tarn-build/tarn/repo"
 )
 
 func (a *app) solveCommand() *cobra.Command {
@@ -120,13 +119,12 @@ func parseWorld(entries []string, from string) ([]solve.Requirement, error) {
 // universe says which packages there are, and how a world is solved over them. solve,
 // why and why-not have its flags.
 type universe struct {
-	arch           string
-	indexes        []string
-	repositories   []string
-	keyrings       []string
-	installed      string
-	allowUntrusted bool
-	options        solve.Options
+	trustFlags
+	arch         string
+	indexes      []string
+	repositories []string
+	installed    string
+	options      solve.Options
 }
 
 func (u *universe) flags(cmd *cobra.Command) {
@@ -134,8 +132,8 @@ func (u *universe) flags(cmd *cobra.Command) {
 	f.StringVar(&u.arch, "arch", "host", "the architecture")
 	f.StringArrayVar(&u.indexes, "index", nil, "an index to ask, and no repository but those of --repository: [@TAG=]FILE")
 	f.StringArrayVarP(&u.repositories, "repository", "r", nil, "a repository to ask, [@TAG=]FOLDER or address")
-	f.StringSliceVarP(&u.keyrings, "keyring-append", "k", nil, "a further public key, or a folder of keys, to trust")
-	f.BoolVar(&u.allowUntrusted, "allow-untrusted", false, "read repositories without asking for signatures")
+	u.add(f)
+	u.addUntrusted(f, "allow-untrusted")
 	f.StringVar(&u.installed, "installed", "", "a database of what is installed, which stays as it is where it can")
 	f.BoolVarP(&u.options.Upgrade, "upgrade", "u", false, "prefer a higher version to the installed one")
 	f.BoolVarP(&u.options.Available, "available", "a", false, "prefer what a repository has to what is installed and in none any more")
@@ -187,17 +185,31 @@ func (a *app) askRepositories(ctx context.Context, u universe, arch apk.Arch, ad
 	if err != nil {
 		return err
 	}
+	st, err := a.store(ws)
+	if err != nil {
+		return err
+	}
 	keys, err := keyring(ws, u.keyrings)
 	if err != nil {
 		return err
 	}
 	locations := u.repositories
 	if len(locations) == 0 && (ws.isReal() || u.installed == "") {
-		locations = append([]string{ws.path(ws.Packages)}, ws.Repositories...)
+		own := ws.path(ws.Packages)
+		// Before the first build there is none, which matters only where no other is.
+		if _, err := os.Stat(own); err == nil || len(ws.Repositories) == 0 {
+			locations = []string{own}
+		}
+		for _, location := range ws.Repositories {
+			if !strings.Contains(location, "://") {
+				location = ws.path(location)
+			}
+			locations = append(locations, location)
+		}
 	}
 	for _, text := range locations {
 		tag, location := cutTag(text)
-		r, err := repo.Open(location, repo.Options{Keys: keys, AllowUntrusted: u.allowUntrusted, Offline: a.offline})
+		r, err := a.openRepository(ws, st, &u.trustFlags, keys, location)
 		if err != nil {
 			return namedWrong(err)
 		}

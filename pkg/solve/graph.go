@@ -130,12 +130,7 @@ func (s *search) fulfils(p *Package) bool {
 func (g *Graph) Find(d apk.Dependency) []*Package {
 	var found []*Package
 	for _, p := range g.packages {
-		fits := p.Name == d.Name && matches(d, p.Version, false, false)
-		for i := range p.Provides {
-			q := &p.Provides[i]
-			fits = fits || q.Name == d.Name && matches(d, q.Version, q.Op == apk.Any, false)
-		}
-		if fits {
+		if p.Offers(d, Options{}) {
 			found = append(found, p)
 		}
 	}
