@@ -338,8 +338,8 @@ func TestECDSASignature(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sums := SumsOf([]byte("text"))
-	s, err := Sign(SchemaIndex, sums, &key.PublicKey, func(digest []byte) ([]byte, error) { return ecdsa.SignASN1(rand.Reader, key, digest) })
+	text := []byte("text")
+	s, err := Sign(SchemaIndex, text, &key.PublicKey, func(digest []byte) ([]byte, error) { return ecdsa.SignASN1(rand.Reader, key, digest) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -347,12 +347,12 @@ func TestECDSASignature(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := read.Verify(SchemaIndex, sums, &key.PublicKey); err != nil {
+	if err := read.Verify(SchemaIndex, text, &key.PublicKey); err != nil {
 		t.Error(err)
 	}
 	for name, err := range map[string]error{
-		"another schema": read.Verify(SchemaPackage, sums, &key.PublicKey),
-		"another text":   read.Verify(SchemaIndex, SumsOf([]byte("texts")), &key.PublicKey),
+		"another schema": read.Verify(SchemaPackage, text, &key.PublicKey),
+		"another text":   read.Verify(SchemaIndex, []byte("texts"), &key.PublicKey),
 	} {
 		if err == nil {
 			t.Errorf("it holds for %s", name)
@@ -365,7 +365,7 @@ func TestECDSASignature(t *testing.T) {
 	if _, err := IDOf(public); err == nil || !strings.Contains(err.Error(), "makes no signature that apk knows") {
 		t.Errorf("ed25519: %v", err)
 	}
-	if _, err := Sign(SchemaIndex, sums, &key.PublicKey, func([]byte) ([]byte, error) { return []byte("x"), nil }); err == nil {
+	if _, err := Sign(SchemaIndex, text, &key.PublicKey, func([]byte) ([]byte, error) { return []byte("x"), nil }); err == nil {
 		t.Error("a signature that does not hold was given")
 	}
 	for name, block := range map[string][]byte{"short": make([]byte, 17), "long": make([]byte, 2049)} {
@@ -378,7 +378,7 @@ func TestECDSASignature(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Verify(SchemaIndex, sums, &key.PublicKey); err == nil || !bytes.Equal(s.Bytes()[:2], begin) {
+		if err := s.Verify(SchemaIndex, text, &key.PublicKey); err == nil || !bytes.Equal(s.Bytes()[:2], begin) {
 			t.Errorf("a signature %s: %v", name, err)
 		}
 	}

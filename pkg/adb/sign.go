@@ -43,15 +43,6 @@ const (
 	digestSHA512 = 4
 )
 
-// Sums are the digests of an ADB block's content.
-type Sums struct {
-	SHA256 [sha256.Size]byte
-	SHA512 [sha512.Size]byte
-}
-
-// SumsOf digests the content of an ADB block.
-func SumsOf(block []byte) Sums { return Sums{sha256.Sum256(block), sha512.Sum512(block)} }
-
 // MaxSignature is how long a signature block may be, as for apk-tools.
 const MaxSignature = 2048
 
@@ -87,24 +78,26 @@ func (s Signature) Bytes() []byte { return append(s.header(), s.Value...) }
 
 // message is the SHA-512 of what is signed: the schema, the signature's header and the
 // digest of the ADB block.
-func (s Signature) message(schema Schema, sums Sums) []byte {
+func (s Signature) message(schema Schema, block []byte) []byte {
 	h := sha512.New()
 	h.Write(binary.LittleEndian.AppendUint32(nil, uint32(schema)))
 	h.Write(s.header())
 	if s.digest == digestSHA256 {
-		h.Write(sums.SHA256[:])
+		sum := sha256.Sum256(block)
+		h.Write(sum[:])
 	} else {
-		h.Write(sums.SHA512[:])
+		sum := sha512.Sum512(block)
+		h.Write(sum[:])
 	}
 	return h.Sum(nil)
 }
 
-// Verify says whether the signature is that of the key over the ADB block.
-func (s Signature) Verify(schema Schema, sums Sums, key crypto.PublicKey) error {
+// Verify says whether the signature is that of the key over the content of an ADB block.
+func (s Signature) Verify(schema Schema, block []byte, key crypto.PublicKey) error {
 	if s.version != 0 || s.digest != digestSHA256 && s.digest != digestSHA512 {
 		return fmt.Errorf("a signature of version %d over a digest of the kind %d, neither of them known", s.version, s.digest)
 	}
-	digest := s.message(schema, sums)
+	digest := s.message(schema, block)
 	switch k := key.(type) {
 	case *rsa.PublicKey:
 		return rsa.VerifyPKCS1v15(k, crypto.SHA512, digest, s.Value)
@@ -117,18 +110,18 @@ func (s Signature) Verify(schema Schema, sums Sums, key crypto.PublicKey) error 
 	return fmt.Errorf("a key of type %T makes no signature that apk knows", key)
 }
 
-// Sign signs an ADB block. sign makes the signature (PKCS #1 v1.5
+// Sign signs the content of an ADB block. sign makes the signature (PKCS #1 v1.5
 // of RSA, or ASN.1 of ECDSA) of a SHA-512 digest with the private half of public.
-func Sign(schema Schema, sums Sums, public crypto.PublicKey, sign func(digest []byte) ([]byte, error)) (Signature, error) {
+func Sign(schema Schema, block []byte, public crypto.PublicKey, sign func(digest []byte) ([]byte, error)) (Signature, error) {
 	id, err := IDOf(public)
 	if err != nil {
 		return Signature{}, err
 	}
 	s := Signature{Key: id, digest: digestSHA512}
-	if s.Value, err = sign(s.message(schema, sums)); err != nil {
+	if s.Value, err = sign(s.message(schema, block)); err != nil {
 		return Signature{}, err
 	}
-	if err := s.Verify(schema, sums, public); err != nil {
+	if err := s.Verify(schema, block, public); err != nil {
 		return Signature{}, fmt.Errorf("the signature that was made does not hold: %w", err)
 	}
 	return s, nil

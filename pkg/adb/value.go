@@ -36,6 +36,9 @@ const MaxSize = 1 << placeBits
 func (v Value) kind() uint32  { return uint32(v) >> placeBits }
 func (v Value) place() uint32 { return uint32(v) & maxPlace }
 
+// Place is where in the block an array or an object stands, in bytes.
+func (v Value) Place() int { return int(v.place()) }
+
 func (v Value) String() string {
 	switch v.kind() {
 	case typeSpecial:

@@ -61,6 +61,26 @@ func splitDependency(s string) (Dependency, error) {
 	return d, nil
 }
 
+// check refuses a dependency that does not read back as itself.
+func (d Dependency) check() error {
+	plain := d.Name != ""
+	for i := 0; i < len(d.Name) && plain; i++ {
+		plain = nameBytes[d.Name[i]]
+	}
+	// The first letter of a version must be none of an operator.
+	if plain && (d.Op == Any || d.Version != "" && !isOperator(d.Version[0]) && isPlain(string(d.Version))) {
+		return nil
+	}
+	read, err := splitDependency(d.String())
+	if err != nil {
+		return err
+	}
+	if read != d {
+		return fmt.Errorf("dependency %q reads back as another", shorten(d.String()))
+	}
+	return nil
+}
+
 // nameBytes are those of package names and of provided names (so:libz.so.1,
 // /bin/sh, py3.13:name[extra]).
 var nameBytes = func() (set [256]bool) {

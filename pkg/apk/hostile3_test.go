@@ -369,7 +369,7 @@ func TestHostileIndex3(t *testing.T) {
 		"a package twice": {func(b *forged3) adb.Value {
 			e := entry(b, "x", b.Blob(strings.Repeat("s", 32)))
 			return b.object(fields{2: b.Array([]adb.Value{e, e})})
-		}, "package 2 of the index stands there twice"},
+		}, `package 2 of the index, "x": it stands there twice`},
 		"no checksum": {func(b *forged3) adb.Value { return b.object(fields{2: b.Array([]adb.Value{entry(b, "x", adb.Null)})}) }, `package 1 of the index, "x": it has no checksum`},
 		"a checksum of no length": {func(b *forged3) adb.Value {
 			return b.object(fields{2: b.Array([]adb.Value{entry(b, "x", b.Blob("12345"))})})

@@ -14,7 +14,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	kgzip "github.com/klauspost/compress/gzip"
+	"golang.org/x/sys/unix"
 
+	"github.com/tarn-build/tarn/pkg/adb"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/apk/apktest"
 )
@@ -302,8 +304,8 @@ func FuzzReadIndex(f *testing.F) {
 }
 
 // bigIndex has n packages, as the large distributions have them.
-func bigIndex(b *testing.B, n int) []byte {
-	x := &apk.Index{}
+func bigIndex(b *testing.B, n int, format apk.Format, c adb.Compression) []byte {
+	x := &apk.Index{Format: format, Compression: c}
 	for i := range n {
 		name := fmt.Sprintf("package-%06d", i)
 		version := apk.Version(fmt.Sprintf("%d.%d.%d-r%d", i%7, i%31, i%101, i%5))
@@ -329,16 +331,59 @@ func bigIndex(b *testing.B, n int) []byte {
 	return out.Bytes()
 }
 
+// BenchmarkReadIndex reads 100,000 entries. cpu-ns/op counts what all processors did.
 func BenchmarkReadIndex(b *testing.B) {
-	data := bigIndex(b, 100_000)
-	b.SetBytes(int64(len(data)))
-	b.ReportAllocs()
-	for b.Loop() {
-		x, err := apk.ReadIndex(bytes.NewReader(data), apk.Limits{})
-		if err != nil || len(x.Entries) != 100_000 {
+	archive := bigIndex(b, 100_000, apk.V2, 0)
+	var text []byte
+	z, err := kgzip.NewReader(bytes.NewReader(bigIndex(b, 100_000, apk.V2, 0)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for t := tar.NewReader(z); ; {
+		h, err := t.Next()
+		if err != nil {
 			b.Fatal(err)
 		}
+		if h.Name == "APKINDEX" {
+			if text, err = io.ReadAll(t); err != nil {
+				b.Fatal(err)
+			}
+			break
+		}
 	}
+	whole := func(r io.Reader) (*apk.Index, error) { return apk.ReadIndex(r, apk.Limits{}) }
+	for _, bench := range []struct {
+		name string
+		data []byte
+		read func(io.Reader) (*apk.Index, error)
+	}{
+		{"tar.gz", archive, whole},
+		{"text", text, func(r io.Reader) (*apk.Index, error) { return apk.ReadIndexText(r, apk.Limits{}) }},
+		{"adb-zstd", bigIndex(b, 100_000, apk.V3, adb.Zstd), whole},
+		{"adb-deflate", bigIndex(b, 100_000, apk.V3, adb.Deflate), whole},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			b.SetBytes(int64(len(bench.data)))
+			b.ReportAllocs()
+			before := cpuTime(b)
+			for b.Loop() {
+				x, err := bench.read(bytes.NewReader(bench.data))
+				if err != nil || len(x.Entries) != 100_000 {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
+
+// cpuTime is what this process has used so far, in nanoseconds.
+func cpuTime(b *testing.B) int64 {
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return used.Utime.Nano() + used.Stime.Nano()
 }
 
 func BenchmarkVersionCompare(b *testing.B) {

@@ -3,6 +3,7 @@ package apk
 import (
 	"bytes"
 	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -53,8 +54,8 @@ func readPackage3(r io.ReaderAt, size int64, l Limits) (*Package, error) {
 	if p.v3.block, err = readBlock(blocks, l.Metadata); err != nil {
 		return nil, err
 	}
-	p.v3.signed = signed3{blocks.Schema, adb.SumsOf(p.v3.block)}
-	p.SHA256 = p.v3.signed.sums.SHA256
+	p.v3.signed = signed3{blocks.Schema, p.v3.block}
+	p.SHA256 = sha256.Sum256(p.v3.block)
 	copy(p.Checksum[:], p.SHA256[:])
 	if p.v3.signatures, _, err = readSignatures3(blocks); err != nil {
 		return nil, err
@@ -66,6 +67,9 @@ func readPackage3(r io.ReaderAt, size int64, l Limits) (*Package, error) {
 	return p, nil
 }
 
+// maxReserved is how much memory is taken for a block before anything of it was read.
+const maxReserved = 32 << 20
+
 // readBlock reads the content of the ADB block, which comes first.
 func readBlock(blocks *adb.Reader, limit int64) ([]byte, error) {
 	_, length, err := blocks.Next()
@@ -75,9 +79,10 @@ func readBlock(blocks *adb.Reader, limit int64) ([]byte, error) {
 	if length > limit {
 		return nil, fmt.Errorf("the ADB block has %d bytes, more than %d", length, limit)
 	}
-	// What is not there is not reserved either.
+	// What is only told to be there is not reserved.
 	var b bytes.Buffer
-	if _, err := io.Copy(&b, blocks); err != nil {
+	b.Grow(int(min(length, maxReserved)) + bytes.MinRead)
+	if _, err := b.ReadFrom(blocks); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil
@@ -414,21 +419,21 @@ func readIndex3(data []byte, l Limits) (*Index, error) {
 	packages := v.array("packages", root.At(indexPackages))
 	entries := make([]Entry, packages.Len())
 	x.Entries = make([]*Entry, packages.Len())
-	seen := make(map[adb.Value]bool, packages.Len())
+	seen := make([]bool, len(parts.block)/4+1) // by place
 	for i := range entries {
 		e := &entries[i]
 		from := packages.At(i + 1)
-		if seen[from] {
-			return nil, fmt.Errorf("package %d of the index stands there twice", i+1)
-		}
-		seen[from] = true
 		hashes := v.info(from, e)
+		if v.err == nil && seen[from.Place()/4] {
+			v.wrong(errors.New("it stands there twice"))
+		}
 		if v.err == nil {
 			v.wrong(e.identity(hashes))
 		}
 		if v.err != nil {
 			return nil, fmt.Errorf("package %d of the index, %q: %w", i+1, shorten(e.Name), v.err)
 		}
+		seen[from.Place()/4] = true
 		x.Entries[i] = e
 	}
 	if v.err != nil {
@@ -466,7 +471,7 @@ func splitIndex3(data []byte, l Limits) (*index3, error) {
 	if x.block, err = readBlock(blocks, l.Index); err != nil {
 		return nil, err
 	}
-	x.signed = signed3{blocks.Schema, adb.SumsOf(x.block)}
+	x.signed = signed3{blocks.Schema, x.block}
 	var more bool
 	if x.signatures, more, err = readSignatures3(blocks); err != nil {
 		return nil, err

@@ -115,13 +115,21 @@ func operatorOf(match uint64) (Op, bool) {
 }
 
 // values reads the values of an ADB block. The first mistake stays, and all that is
-// read after it is nothing. What many packages share is read once.
+// read after it is nothing. What many packages share is read once, so that a block costs
+// no more than its length.
 type values struct {
-	data         *adb.Data
-	err          error
-	dependencies map[adb.Value]Dependency
-	lists        map[adb.Value][]Dependency
-	words        map[adb.Value][]string
+	data *adb.Data
+	err  error
+
+	// By the place of an object or array, what was read there: its number from 1.
+	dependencyAt, listAt []int32
+	dependencies         []Dependency
+	lists                [][]Dependency
+	words                map[adb.Value][]string
+
+	// What many entries need is allocated for many at once.
+	slab     []Dependency
+	licenses []string
 }
 
 func newValues(block []byte) (*values, error) {
@@ -129,7 +137,8 @@ func newValues(block []byte) (*values, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &values{data: data, dependencies: map[adb.Value]Dependency{}, lists: map[adb.Value][]Dependency{}, words: map[adb.Value][]string{}}, nil
+	places := len(block)/4 + 1
+	return &values{data: data, dependencyAt: make([]int32, places), listAt: make([]int32, places), words: map[adb.Value][]string{}}, nil
 }
 
 func (v *values) wrong(err error) {
@@ -138,31 +147,51 @@ func (v *values) wrong(err error) {
 	}
 }
 
-func take[T any](v *values, what string, read func(adb.Value) (T, error), from adb.Value) (value T) {
-	if v.err != nil {
-		return value
+func (v *values) wrongAt(what string, err error) { v.wrong(fmt.Errorf("%s: %v", what, err)) }
+
+func (v *values) text(what string, from adb.Value) string {
+	if from == adb.Null || v.err != nil {
+		return ""
 	}
-	value, err := read(from)
+	s, err := v.data.Blob(from)
 	if err != nil {
-		v.wrong(fmt.Errorf("%s: %v", what, err))
+		v.wrongAt(what, err)
 	}
-	return value
+	return s
 }
 
-func (v *values) text(what string, from adb.Value) string { return take(v, what, v.data.Blob, from) }
-
 func (v *values) object(what string, from adb.Value) adb.Slots {
-	return take(v, what, v.data.Object, from)
+	if from == adb.Null || v.err != nil {
+		return adb.Slots{}
+	}
+	o, err := v.data.Object(from)
+	if err != nil {
+		v.wrongAt(what, err)
+	}
+	return o
 }
 
 func (v *values) array(what string, from adb.Value) adb.Slots {
-	return take(v, what, v.data.Array, from)
+	if from == adb.Null || v.err != nil {
+		return adb.Slots{}
+	}
+	a, err := v.data.Array(from)
+	if err != nil {
+		v.wrongAt(what, err)
+	}
+	return a
 }
 
 func (v *values) number(what string, from adb.Value) int64 {
-	n := take(v, what, v.data.Int, from)
-	if n > 1<<63-1 {
-		v.wrong(fmt.Errorf("%s: %d does not fit in 63 bits", what, n))
+	if from == adb.Null || v.err != nil {
+		return 0
+	}
+	n, err := v.data.Int(from)
+	if err == nil && n > 1<<63-1 {
+		err = fmt.Errorf("%d does not fit in 63 bits", n)
+	}
+	if err != nil {
+		v.wrongAt(what, err)
 		return 0
 	}
 	return int64(n)
@@ -187,26 +216,38 @@ func (v *values) texts(what string, from adb.Value) []string {
 
 // list reads an array of dependencies.
 func (v *values) list(what string, from adb.Value) []Dependency {
-	if from == adb.Null {
+	array := v.array(what, from)
+	if array.Len() == 0 {
 		return nil
 	}
-	if all, found := v.lists[from]; found {
-		return all
+	known := &v.listAt[from.Place()/4]
+	if *known > 0 {
+		return v.lists[*known-1]
 	}
-	array := v.array(what, from)
-	all := make([]Dependency, array.Len())
-	for i := range all {
-		all[i] = v.dependency(what, array.At(i+1))
+	n := array.Len()
+	if cap(v.slab)-len(v.slab) < n {
+		v.slab = make([]Dependency, 0, max(n, 8*slab))
 	}
-	v.lists[from] = all
+	begin := len(v.slab)
+	for i := range n {
+		v.slab = append(v.slab, v.dependency(what, array.At(i+1)))
+	}
+	all := v.slab[begin:len(v.slab):len(v.slab)]
+	v.lists = append(v.lists, all)
+	*known = int32(len(v.lists))
 	return all
 }
 
 func (v *values) dependency(what string, from adb.Value) Dependency {
-	if d, found := v.dependencies[from]; found {
-		return d
-	}
 	o := v.object(what, from)
+	if o.Len() == 0 {
+		v.wrongAt(what, errors.New("a dependency without a name"))
+		return Dependency{}
+	}
+	known := &v.dependencyAt[from.Place()/4]
+	if *known > 0 {
+		return v.dependencies[*known-1]
+	}
 	d := Dependency{Name: v.text(what, o.At(depName)), Version: Version(v.text(what, o.At(depVersion)))}
 	match := uint64(v.number(what, o.At(depMatch)))
 	d.Conflict = match&matchConflict != 0
@@ -215,20 +256,19 @@ func (v *values) dependency(what string, from adb.Value) Dependency {
 		if match == 0 {
 			match = matchEqual
 		}
-		op, known := operatorOf(match)
-		if d.Op = op; !known || op == Any {
-			v.wrong(fmt.Errorf("%s: %q has the unknown operator %d", what, shorten(d.Name), match))
+		op, valid := operatorOf(match)
+		if d.Op = op; !valid || op == Any {
+			v.wrongAt(what, fmt.Errorf("%q has the unknown operator %d", shorten(d.Name), match))
 		}
 	}
 	if v.err != nil {
 		return Dependency{}
 	}
-	if read, err := splitDependency(d.String()); err != nil {
-		v.wrong(fmt.Errorf("%s: %v", what, err))
-	} else if read != d {
-		v.wrong(fmt.Errorf("%s: dependency %q reads back as another", what, shorten(d.String())))
+	if err := d.check(); err != nil {
+		v.wrongAt(what, err)
 	}
-	v.dependencies[from] = d
+	v.dependencies = append(v.dependencies, d)
+	*known = int32(len(v.dependencies))
 	return d
 }
 
@@ -239,12 +279,16 @@ func (v *values) info(from adb.Value, e *Entry) (hashes string) {
 	e.Version = Version(v.text("version", o.At(infoVersion)))
 	hashes = v.text("hashes", o.At(infoHashes))
 	e.Description = v.text("description", o.At(infoDescription))
-	if strings.ContainsAny(e.Description, "\n\r") {
+	if hasBreak(e.Description) {
 		e.Description = strings.Join(strings.FieldsFunc(e.Description, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
 	}
 	e.Arch = Arch(v.text("arch", o.At(infoArch)))
 	if license := v.text("license", o.At(infoLicense)); license != "" {
-		e.Licenses = []string{license}
+		if len(v.licenses) == 0 {
+			v.licenses = make([]string, slab)
+		}
+		v.licenses[0] = license
+		e.Licenses, v.licenses = v.licenses[:1:1], v.licenses[1:]
 	}
 	e.Origin = v.text("origin", o.At(infoOrigin))
 	e.Maintainer = v.text("maintainer", o.At(infoMaintainer))
@@ -277,7 +321,7 @@ func (i *Info) checkRead() error {
 		return err
 	}
 	for _, s := range [...]string{string(i.Arch), i.Origin, i.Description, i.URL, i.Maintainer, i.License()} {
-		if strings.ContainsAny(s, "\n\r\x00") {
+		if hasBreak(s) {
 			return fmt.Errorf("%q has a line break or a zero byte", shorten(s))
 		}
 	}
@@ -287,6 +331,16 @@ func (i *Info) checkRead() error {
 		}
 	}
 	return nil
+}
+
+// hasBreak says that s has a line break or a zero byte.
+func hasBreak(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= '\r' && (c == '\n' || c == '\r' || c == 0) {
+			return true
+		}
+	}
+	return false
 }
 
 // identity takes the hashes of an index's entry.
@@ -394,7 +448,7 @@ func (b *builder) info(i *Info, hashes adb.Value, size int64) adb.Value {
 // signed3 is what the signatures of version 3 are over.
 type signed3 struct {
 	schema adb.Schema
-	sums   adb.Sums
+	block  []byte // the content of the ADB block
 }
 
 // sign makes a signature block of each key, behind those of old that are by others.
@@ -406,7 +460,7 @@ func (s signed3) sign(keys []Signer, old []adb.Signature) ([][]byte, error) {
 		if !ok {
 			return nil, fmt.Errorf("key %s makes no signatures of version 3", key.KeyName())
 		}
-		block, err := adb.Sign(s.schema, s.sums, able.PublicKey(), able.SignSHA512)
+		block, err := adb.Sign(s.schema, s.block, able.PublicKey(), able.SignSHA512)
 		if err != nil {
 			return nil, fmt.Errorf("key %s: %w", key.KeyName(), err)
 		}
@@ -448,7 +502,7 @@ func (s signed3) verifyOne(block adb.Signature, keys KeySet) (string, error) {
 	if key == nil {
 		return "", fmt.Errorf("signed by the key with the ID %s, which is no trusted key", block.Key)
 	}
-	if err := block.Verify(s.schema, s.sums, key); err != nil {
+	if err := block.Verify(s.schema, s.block, key); err != nil {
 		return "", fmt.Errorf("the signature of %q does not hold", name)
 	}
 	return name, nil

@@ -149,23 +149,38 @@ func TestOthersPackagesInVersion3(t *testing.T) {
 			if p.VerifyData() != nil {
 				t.Skip("its data is not what it says")
 			}
-			u := unsignedOf(t, p)
-			for i := range u.Files {
-				if f := &u.Files[i]; f.UID != 0 && f.User == "" {
-					f.User, f.Group = "somebody", "somebody"
-				}
-			}
-			u.Format = apk.V3
-			third := apktest.Read(t, apktest.WriteAll(t, u))
-			if third.Info.FullName() != p.Info.FullName() || len(third.Scripts) != len(p.Scripts) {
+			third := converted(t, p, apk.V3)
+			if third.Format != apk.V3 || third.Info.FullName() != p.Info.FullName() || len(third.Scripts) != len(p.Scripts) {
 				t.Errorf("%s with %d scripts", third.Info.FullName(), len(third.Scripts))
 			}
 			want, got := apktest.Contents(t, p), apktest.Contents(t, third)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("files (-version 2 +version 3):\n%s", diff)
 			}
+			// And back: the files are those of the package, but for owners that have numbers alone.
+			back := converted(t, third, apk.V2)
+			if diff := cmp.Diff(want, apktest.Contents(t, back)); diff != "" || back.Format != apk.V2 {
+				t.Errorf("files (-version 2 +version 2 again):\n%s", diff)
+			}
+			if diff := cmp.Diff(inVersion3(p.Info), inVersion3(back.Info), cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "Size" }, cmp.Ignore())); diff != "" {
+				t.Errorf("info (-version 2 +version 2 again):\n%s", diff)
+			}
 		})
 	}
+}
+
+func converted(t *testing.T, p *apk.Package, f apk.Format) *apk.Package {
+	t.Helper()
+	var b bytes.Buffer
+	dir := t.TempDir()
+	written, err := apk.Convert(&b, p, f, adb.Zstd, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 || written.FileSize != int64(b.Len()) {
+		t.Errorf("left behind: %v; %d bytes, told are %d", left, b.Len(), written.FileSize)
+	}
+	return apktest.Read(t, b.Bytes())
 }
 
 func TestSignVersion3(t *testing.T) {

@@ -351,6 +351,6 @@ func writeIndex3(w io.Writer, x *Index, entries []*Entry, keys []Signer) error {
 	if err != nil {
 		return err
 	}
-	parts := &index3{compression: x.Compression, signed: signed3{adb.SchemaIndex, adb.SumsOf(block)}, block: block}
+	parts := &index3{compression: x.Compression, signed: signed3{adb.SchemaIndex, block}, block: block}
 	return parts.write(w, keys, nil)
 }
