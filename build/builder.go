@@ -250,12 +250,7 @@ func (r *runner) do(ctx context.Context, s recipes.Step) error {
 		if err := r.work.unlock(); err != nil {
 			return err
 		}
-		c := r.native
-		c.Run = func(ctx context.Context, command sandbox.Command) error {
-			command.Env, command.Stdout, command.Stderr = r.environment(s), r.log, r.log
-			return r.box.Run(ctx, command)
-		}
-		return step.Do(ctx, c, s)
+		return step.Do(ctx, r.native, s)
 	}
 	if err := r.work.own(r.user.UID, r.user.GID); err != nil {
 		return err

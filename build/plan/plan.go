@@ -29,14 +29,14 @@ var Natives = map[string]int{
 	"patch":          1,
 	"split/alldocs":  1,
 	"split/bin":      1,
-	"split/debug":    1,
+	"split/debug":    2,
 	"split/dev":      1,
 	"split/infodir":  1,
 	"split/lib":      1,
 	"split/locales":  1,
 	"split/manpages": 1,
 	"split/static":   1,
-	"strip":          1,
+	"strip":          2,
 }
 
 // Plan is a script and the environment that it runs in, down to the bytes.

@@ -11,8 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tarn-build/tarn/pkg/apk"
-	"github.com/tarn-build/tarn/pkg/sandbox"
 	"github.com/tarn-build/tarn/recipes"
 )
 
@@ -181,65 +179,6 @@ func TestSplitStaysInTheWorkFolder(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) > 0 {
 		t.Errorf("outside: %v, %v", entries, err)
-	}
-}
-
-// Strip is given the ELF programs and libraries alone, each file once, also those
-// that nobody may write.
-func TestStripFindsPrograms(t *testing.T) {
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := tree(t, "z/usr/share/text", "z/usr/lib/")
-	program := OutPath + "/z/usr/lib/program"
-	if err := root.WriteFile(program, self[:4096], 0o555); err != nil {
-		t.Fatal(err)
-	}
-	// An ordinary user may not read this one, and it is stripped all the same.
-	if err := root.WriteFile(OutPath+"/z/usr/lib/secret", self[:4096], 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := root.Chmod(OutPath+"/z/usr/lib/secret", 0o111|fs.ModeSetuid); err != nil {
-		t.Fatal(err)
-	}
-	if err := root.Link(program, OutPath+"/z/usr/lib/same"); err != nil {
-		t.Fatal(err)
-	}
-	object := slices.Clone(self[:4096])
-	object[16] = 1 // ET_REL
-	foreign := slices.Clone(self[:4096])
-	foreign[18] = 8 // MIPS
-	for name, data := range map[string][]byte{"object.o": object, "foreign": foreign, "short": self[:10]} {
-		if err := root.WriteFile(OutPath+"/z/usr/lib/"+name, data, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	host, err := apk.ParseArch("host")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ran [][]string
-	c := Context{Work: root, Main: "z", Arch: host, Run: func(_ context.Context, command sandbox.Command) error {
-		ran = append(ran, command.Argv)
-		info, err := root.Stat(program)
-		if err != nil || info.Mode().Perm()&0o200 == 0 {
-			t.Errorf("strip can't write the file: %v, %v", info.Mode(), err)
-		}
-		return nil
-	}}
-	if err := Do(context.Background(), c, recipes.Step{Native: "strip", Package: "z", Inputs: map[string]string{"opts": "-g"}}); err != nil {
-		t.Fatal(err)
-	}
-	want := [][]string{{"/usr/bin/strip", "-g", "/home/build/" + program, "/home/build/" + OutPath + "/z/usr/lib/secret"}}
-	if diff := cmp.Diff(want, ran); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	if info, err := root.Stat(program); err != nil || info.Mode().Perm() != 0o555 {
-		t.Errorf("the mode was not restored: %v, %v", info.Mode(), err)
-	}
-	if info, err := root.Stat(OutPath + "/z/usr/lib/secret"); err != nil || info.Mode() != 0o111|fs.ModeSetuid {
-		t.Errorf("the mode was not restored: %v, %v", info.Mode(), err)
 	}
 }
 

@@ -18,7 +18,6 @@ import (
 
 	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/pkg/apk"
-	"github.com/tarn-build/tarn/pkg/sandbox"
 	"github.com/tarn-build/tarn/recipes"
 )
 
@@ -34,8 +33,6 @@ type Context struct {
 	Work *os.Root
 	// Sources unpacks what was fetched before.
 	Sources *source.Fetcher
-	// Run runs a command in the sandbox.
-	Run func(ctx context.Context, c sandbox.Command) error
 	// Log gets what a step has to tell, a line each; may be nil.
 	Log io.Writer
 	// Main is the recipe's main package: where split takes from by default.

@@ -2,6 +2,7 @@ package step
 
 import (
 	"context"
+	"crypto/rand"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -14,37 +15,42 @@ import (
 	"syscall"
 
 	"github.com/tarn-build/tarn/pkg/apk"
-	"github.com/tarn-build/tarn/pkg/sandbox"
+	"github.com/tarn-build/tarn/pkg/elfstrip"
 	"github.com/tarn-build/tarn/recipes"
 )
 
 // machines are the ELF machines of the architectures that strip knows.
 var machines = map[apk.Arch]elf.Machine{apk.ArchX86_64: elf.EM_X86_64, apk.ArchAArch64: elf.EM_AARCH64}
 
-// stripBatch is how many files one run of strip is given.
-const stripBatch = 200
-
-// strip removes symbols from the programs and shared libraries of a package: ELF
-// files of types DYN and EXEC for the architecture itself. tarn finds them; the
-// environment's strip changes them, inside the sandbox.
+// strip takes symbols from the programs and shared libraries of a package: ELF
+// files of types DYN and EXEC for the architecture itself.
 func strip(ctx context.Context, c Context, s recipes.Step) error {
 	folder, err := packageFolder(s.Package)
 	if err != nil {
 		return err
 	}
+	options, err := elfstrip.ParseOptions(strings.Fields(s.Inputs["opts"]))
+	if err != nil {
+		return fmt.Errorf("strip: %w\n  hint: run the program strip of binutils in a step of its own (runs:)", err)
+	}
 	found, err := c.programs(ctx, folder)
 	if err != nil {
 		return err
 	}
-	options := strings.Fields(s.Inputs["opts"])
 	return c.writable(found, func() error {
-		for batch := range slices.Chunk(found, stripBatch) {
-			argv := append([]string{"/usr/bin/strip"}, options...)
-			for _, name := range batch {
-				argv = append(argv, path.Join(WorkPath, name))
+		for _, program := range found {
+			if err := ctx.Err(); err != nil {
+				return err
 			}
-			if err := c.Run(ctx, sandbox.Command{Argv: argv, Dir: WorkPath}); err != nil {
-				return fmt.Errorf("strip: %w", err)
+			err := c.elf(program, func(f *elfstrip.File) error {
+				image, err := f.Strip(options)
+				if err != nil || image == nil {
+					return err
+				}
+				return c.replace(program, image, options.PreserveDates)
+			})
+			if err != nil {
+				return fmt.Errorf("strip %s: %w", strings.TrimPrefix(program, folder+"/"), err)
 			}
 		}
 		return nil
@@ -59,36 +65,122 @@ func splitDebug(ctx context.Context, c Context, s recipes.Step) error {
 	if err != nil {
 		return err
 	}
-	found, err := c.programs(ctx, from)
+	found, err := c.programs(ctx, from, elf.ET_DYN)
 	if err != nil {
 		return err
 	}
 	return c.writable(found, func() error {
 		for _, program := range found {
-			symbols := path.Join(to, "usr/lib/debug", strings.TrimPrefix(program, from+"/")+".debug")
-			if err := c.Work.MkdirAll(path.Dir(symbols), 0o755); err != nil {
+			if err := ctx.Err(); err != nil {
 				return err
 			}
-			inside, symbolsInside := path.Join(WorkPath, program), path.Join(WorkPath, symbols)
-			for _, argv := range [][]string{
-				{"/usr/bin/objcopy", "--only-keep-debug", inside, symbolsInside},
-				{"/usr/bin/objcopy", "--strip-debug", "--add-gnu-debuglink=" + symbolsInside, inside},
-			} {
-				if err := c.Run(ctx, sandbox.Command{Argv: argv, Dir: WorkPath}); err != nil {
-					return fmt.Errorf("objcopy: %w", err)
-				}
-			}
-			if err := c.Work.Chmod(symbols, 0o644); err != nil {
-				return err
+			name := strings.TrimPrefix(program, from+"/")
+			symbols := path.Join(to, "usr/lib/debug", name+".debug")
+			if err := c.elf(program, func(f *elfstrip.File) error { return c.splitOne(f, program, symbols) }); err != nil {
+				return fmt.Errorf("split/debug %s: %w", name, err)
 			}
 		}
 		return nil
 	})
 }
 
-// programs lists the ELF programs and shared libraries below a folder, each file
-// once however many names it has.
-func (c Context) programs(ctx context.Context, folder string) ([]string, error) {
+// splitOne moves the symbols of one program into a file of their own.
+func (c Context) splitOne(f *elfstrip.File, program, symbols string) error {
+	debug, err := f.DebugOnly()
+	if err != nil {
+		return err
+	}
+	crc, err := debug.CRC()
+	if err != nil {
+		return err
+	}
+	stripped, err := f.Strip(elfstrip.Options{
+		Level: elfstrip.Unneeded, RemoveSections: []string{".comment"}, Link: &elfstrip.Link{Name: path.Base(symbols), CRC: crc},
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.Work.MkdirAll(path.Dir(symbols), 0o755); err != nil {
+		return err
+	}
+	out, err := c.Work.OpenFile(symbols, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = debug.WriteTo(out)
+	if err == nil {
+		err = out.Chmod(0o644) // whatever the umask is
+	}
+	if err = errors.Join(err, out.Close()); err != nil {
+		return err
+	}
+	return c.replace(program, stripped, false)
+}
+
+// elf reads a program and has something done with it. One without section headers holds
+// nothing that could be told apart, and is left as it is.
+func (c Context) elf(name string, do func(f *elfstrip.File) error) error {
+	in, err := c.Work.Open(name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	f, err := elfstrip.Read(in, info.Size())
+	if errors.Is(err, elfstrip.ErrNoSections) {
+		c.say("%s stays as it is: %s", name, err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return do(f)
+}
+
+// replace gives a file another content: the file itself, so that its other names, its
+// owner and its attributes stay.
+func (c Context) replace(name string, image *elfstrip.Image, keepTime bool) error {
+	before, err := c.Work.Stat(name)
+	if err != nil {
+		return err
+	}
+	// The image is made of the file that it goes to. What it is put together in is on the
+	// same disk, and has a name for a moment only.
+	asideName := ".tarn-" + rand.Text()
+	aside, err := c.Work.OpenFile(asideName, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer aside.Close()
+	if err := c.Work.Remove(asideName); err != nil {
+		return err
+	}
+	if _, err := image.WriteTo(aside); err != nil {
+		return err
+	}
+	if _, err := aside.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	out, err := c.Work.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, aside)
+	if err = errors.Join(err, out.Close()); err != nil || !keepTime {
+		return err
+	}
+	return c.Work.Chtimes(name, before.ModTime(), before.ModTime())
+}
+
+// programs lists the ELF programs and shared libraries below a folder, of certain types or
+// of both, each file once however many names it has.
+func (c Context) programs(ctx context.Context, folder string, types ...elf.Type) ([]string, error) {
+	if len(types) == 0 {
+		types = []elf.Type{elf.ET_DYN, elf.ET_EXEC}
+	}
 	machine, known := machines[c.Arch]
 	if !known {
 		return nil, fmt.Errorf("strip does not know the architecture %s", c.Arch)
@@ -109,7 +201,7 @@ func (c Context) programs(ctx context.Context, folder string) ([]string, error) 
 			}
 			seen[st.Ino] = true
 		}
-		is, err := c.isProgram(p, machine)
+		is, err := c.isProgram(p, machine, types)
 		if is {
 			found = append(found, p)
 		}
@@ -120,7 +212,7 @@ func (c Context) programs(ctx context.Context, folder string) ([]string, error) 
 
 // isProgram reads the ELF header of a file: class and byte order do not matter for
 // finding the type and the machine on the architectures there are.
-func (c Context) isProgram(name string, machine elf.Machine) (bool, error) {
+func (c Context) isProgram(name string, machine elf.Machine, types []elf.Type) (bool, error) {
 	f, err := c.open(name)
 	if err != nil {
 		return false, err
@@ -134,7 +226,7 @@ func (c Context) isProgram(name string, machine elf.Machine) (bool, error) {
 		return false, nil
 	}
 	kind := elf.Type(uint16(header[16]) | uint16(header[17])<<8)
-	return (kind == elf.ET_DYN || kind == elf.ET_EXEC) && elf.Machine(uint16(header[18])|uint16(header[19])<<8) == machine, nil
+	return slices.Contains(types, kind) && elf.Machine(uint16(header[18])|uint16(header[19])<<8) == machine, nil
 }
 
 // open opens a file for reading, one that its owner may not read too: root strips
@@ -163,7 +255,7 @@ func (c Context) open(name string) (*os.File, error) {
 const modeBits = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
 
 // writable makes the files writable for their owner while do runs: installed
-// libraries are often read-only, and inside the sandbox nobody is above modes.
+// libraries are often read-only, and for an ordinary user the package has to be the same.
 func (c Context) writable(names []string, do func() error) error {
 	modes := map[string]fs.FileMode{}
 	for _, name := range names {
