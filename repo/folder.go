@@ -253,5 +253,11 @@ func (d Folder) Lock(ctx context.Context) (unlock func(), err error) {
 			_ = os.Remove(name)
 		}
 	}
+	for _, pattern := range []string{snapshotFolder + "/*/*", snapshotFolder + "/*"} {
+		left, _ := filepath.Glob(filepath.Join(string(d), pattern))
+		for _, name := range left {
+			_ = unix.Rmdir(name) // one with something in it stays
+		}
+	}
 	return func() { _ = lock.Unlock() }, nil
 }

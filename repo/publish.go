@@ -136,7 +136,14 @@ func (p *Publisher) publish(ctx context.Context, packages []Unsigned, done *Publ
 			return err
 		}
 		for _, one := range byArch[arch] {
-			if err := p.add(ctx, c, one.Entry, ready[string(arch)+"/"+one.Entry.FileName()], done); err != nil {
+			name := string(arch) + "/" + one.Entry.FileName()
+			if ready[name].path == "" {
+				// Nobody held the lock when it was there.
+				if err := p.prepare(ctx, dir, arch, one, ready); err != nil {
+					return err
+				}
+			}
+			if err := p.add(c, one.Entry, ready[name], done); err != nil {
 				return err
 			}
 		}
@@ -499,7 +506,7 @@ func (p *Publisher) signedEntry(ctx context.Context, name string) (*apk.Entry, e
 }
 
 // add puts a package into a change.
-func (p *Publisher) add(ctx context.Context, c *change, e *apk.Entry, s *signed, done *Published) error {
+func (p *Publisher) add(c *change, e *apk.Entry, s *signed, done *Published) error {
 	name := e.FileName()
 	if w := c.withdrawal(e); w != nil {
 		if !p.Readmit {
@@ -757,6 +764,9 @@ func readJSON(ctx context.Context, s Storage, name string, into any) (found bool
 // names any more.
 func (p *Publisher) removeUnnamed(ctx context.Context, c *change, done *Published) error {
 	for _, e := range c.dropped {
+		if _, listed := c.listed[e.FileName()]; listed {
+			continue // again
+		}
 		done.Dropped = append(done.Dropped, string(c.arch)+"/"+e.FullName())
 		if p.Snapshots == 0 || c.isWithdrawn(e) {
 			if err := p.Storage.Remove(ctx, string(c.arch)+"/"+e.FileName()); err != nil {

@@ -63,11 +63,12 @@ func Snapshots(ctx context.Context, s Lister, arch apk.Arch) ([]time.Time, error
 		if err != nil {
 			continue // what was replaced
 		}
-		inside, err := s.List(ctx, snapshotFolder+"/"+strings.TrimSuffix(name, "/"))
+		// A snapshot whose index is gone was being removed.
+		inside, err := s.List(ctx, snapshotFolder+"/"+strings.TrimSuffix(name, "/")+"/"+string(arch))
 		if err != nil {
 			return nil, fmt.Errorf("list snapshots: %w", err)
 		}
-		if slices.Contains(inside, string(arch)+"/") {
+		if slices.Contains(inside, indexName) {
 			times = append(times, at)
 		}
 	}

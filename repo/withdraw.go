@@ -90,7 +90,7 @@ func (p *Publisher) withdraw(ctx context.Context, packages []Withdrawal, done *P
 			}
 		}
 		if !found {
-			unknown = append(unknown, fmt.Errorf("no package %s=%s is listed", w.Name, w.Version))
+			unknown = append(unknown, fmt.Errorf("no package %s=%s is listed: %w", w.Name, w.Version, fs.ErrNotExist))
 		}
 	}
 	if err := errors.Join(unknown...); err != nil {
