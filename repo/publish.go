@@ -418,6 +418,13 @@ func (p *Publisher) begin(ctx context.Context, arch apk.Arch) (*change, error) {
 	for i, e := range c.index.Entries {
 		c.listed[e.FileName()] = i
 	}
+	if rest, err := readRemoval(ctx, p.Storage, arch); err != nil {
+		return nil, err
+	} else if rest != nil {
+		if err := p.remove(ctx, c, rest); err != nil {
+			return nil, err
+		}
+	}
 	if c.withdrawn, err = readWithdrawn(ctx, p.Storage, arch); err != nil {
 		return nil, err
 	}
@@ -605,8 +612,9 @@ func (p *Publisher) stamp(c *change) time.Time {
 //	replacing.json, index without     only if a package is replaced that is listed
 //	packages                          none of them is listed with other bytes
 //	withdrawn.json                    who comes next drops what stands in it
+//	removing.json                     who comes next removes it, but for what is listed
 //	index                             in one moment
-//	what nobody names any more        is removed
+//	what nobody names any more        snapshots first, then packages
 func (p *Publisher) commit(ctx context.Context, c *change, done *Published) error {
 	if !c.changed && len(c.put) == 0 && !c.redraw && !c.recovered {
 		return nil
@@ -640,6 +648,10 @@ func (p *Publisher) commit(ctx context.Context, c *change, done *Published) erro
 			return err
 		}
 	}
+	rest, err := p.unnamed(ctx, c, done)
+	if err != nil {
+		return err
+	}
 	if err := p.putIndex(ctx, c, c.index); err != nil {
 		return err
 	}
@@ -648,7 +660,7 @@ func (p *Publisher) commit(ctx context.Context, c *change, done *Published) erro
 			return err
 		}
 	}
-	return p.removeUnnamed(ctx, c, done)
+	return p.remove(ctx, c, rest)
 }
 
 // hide takes what is to be replaced out of the index.
@@ -758,78 +770,6 @@ func readJSON(ctx context.Context, s Storage, name string, into any) (found bool
 		return false, fmt.Errorf("%s: %v", name, err)
 	}
 	return true, nil
-}
-
-// removeUnnamed removes the packages that neither the index nor a snapshot that is kept
-// names any more.
-func (p *Publisher) removeUnnamed(ctx context.Context, c *change, done *Published) error {
-	for _, e := range c.dropped {
-		if _, listed := c.listed[e.FileName()]; listed {
-			continue // again
-		}
-		done.Dropped = append(done.Dropped, string(c.arch)+"/"+e.FullName())
-		if p.Snapshots == 0 || c.isWithdrawn(e) {
-			if err := p.Storage.Remove(ctx, string(c.arch)+"/"+e.FileName()); err != nil {
-				return err
-			}
-		}
-	}
-	if p.Snapshots == 0 {
-		return nil
-	}
-	times, err := Snapshots(ctx, p.Storage, c.arch)
-	if err != nil {
-		return err
-	}
-	for len(times) > p.Snapshots {
-		if err := p.removeSnapshot(ctx, c, times[0], times[1:]); err != nil {
-			return err
-		}
-		times = times[1:]
-	}
-	return nil
-}
-
-// removeSnapshot removes a snapshot and the packages that it alone names. The index goes
-// last: who is killed before that is followed by one who finds what is left.
-func (p *Publisher) removeSnapshot(ctx context.Context, c *change, at time.Time, others []time.Time) error {
-	old, err := p.readSnapshot(ctx, c.arch, at)
-	if err != nil {
-		return err
-	}
-	named := map[string]*apk.Entry{} // what must stay, once it is looked for
-	var gone []*apk.Entry
-	for _, e := range old.Entries {
-		if i, listed := c.listed[e.FileName()]; !listed || c.index.Entries[i].Checksum != e.Checksum {
-			gone = append(gone, e)
-		}
-	}
-	if len(gone) > 0 {
-		for _, other := range others {
-			x, err := p.readSnapshot(ctx, c.arch, other)
-			if err != nil {
-				return err
-			}
-			for _, e := range x.Entries {
-				named[e.FileName()] = e
-				named[replacedPath(c.arch, e)] = e
-			}
-		}
-	}
-	for _, e := range gone {
-		_, listed := c.listed[e.FileName()]
-		if !listed && named[e.FileName()] == nil {
-			if err := p.Storage.Remove(ctx, string(c.arch)+"/"+e.FileName()); err != nil {
-				return err
-			}
-		}
-		if path := replacedPath(c.arch, e); named[path] == nil {
-			if err := p.Storage.Remove(ctx, path); err != nil {
-				return err
-			}
-		}
-	}
-	return p.Storage.Remove(ctx, snapshotPath(at.Format(snapshotLayout), c.arch))
 }
 
 // readSnapshot reads the index of a snapshot; its signature was checked when it was made
