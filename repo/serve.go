@@ -150,8 +150,9 @@ func (h handler) openPlain(name string) (*os.File, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	defer root.Close()
-	for at := name; at != "."; at = path.Dir(at) {
-		info, err := root.Lstat(at)
+	parts := strings.Split(name, "/")
+	for i := range parts {
+		info, err := root.Lstat(path.Join(parts[:i+1]...))
 		if err != nil {
 			return nil, nil, err
 		}
