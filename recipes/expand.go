@@ -554,7 +554,7 @@ func (e *expander) test(o *Output, section *TestSection, v *variant, s *Script) 
 	for _, d := range e.target.AppendTestPackages {
 		needs.add(d.String(), Need{Dependency: d, From: "--test-package-append"})
 	}
-	e.pipeline(section.Pipeline, frame{scope: e.packageScope(v), vars: vars, at: at, pkg: o.Name, steps: &t.Steps, needs: needs})
+	e.pipeline(section.Pipeline, frame{scope: e.packageScope(v), vars: vars, at: at, pkg: o.Name, steps: &t.Steps, needs: needs, test: true})
 	t.Environment.Packages, t.Environment.declared = needs.list(), needs.declared()
 	o.Test = t
 }

@@ -20,7 +20,7 @@ type Traced struct {
 	With map[string]string `json:"with,omitempty"` // what differs from the defaults
 	If   *bool             `json:"if,omitempty"`   // nil where the task has no condition
 	Dir  string            `json:"dir,omitempty"`
-	Env  map[string]string `json:"env,omitempty"`  // its own, without what it inherits
+	Env  map[string]string `json:"env,omitempty"`  // in tests and pipeline files its own alone, else with what it inherits, as melange's compiler has it
 	Runs string            `json:"runs,omitempty"` // normalised
 }
 
@@ -35,6 +35,7 @@ type frame struct {
 	steps *[]Step
 	needs needSet
 	off   bool // a condition further out does not hold: nothing here runs
+	test  bool
 
 	// Inside a pipeline file:
 	recipe  *Task              // the task of the recipe that brought us here
@@ -83,6 +84,9 @@ func (e *expander) task(t *Task, f frame) bool {
 	}
 	ownDir := t.WorkingDirectory != ""
 	trace.Env = e.surroundings(t, &f)
+	if len(f.chain) == 0 && !f.test {
+		trace.Env = f.env
+	}
 	task, shown := t, with
 	if t.Uses != "" && len(t.Pipeline) == 0 {
 		outer := f
