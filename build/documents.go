@@ -3,6 +3,7 @@ package build
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -10,6 +11,8 @@ import (
 
 	"github.com/tarn-build/tarn/build/plan"
 	"github.com/tarn-build/tarn/build/source"
+	"github.com/tarn-build/tarn/build/step"
+	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/sbom"
 	"github.com/tarn-build/tarn/recipes"
 )
@@ -89,7 +92,7 @@ func embeddedRecipe(p *plan.Plan) ([]byte, error) {
 // packageDocument writes the SBOM that goes into a package. It tells of the recipe
 // only what decides the package's content, so that the data of a package changes only
 // when what it installs, its version or its sources change.
-func packageDocument(s *recipes.Script, o *recipes.Output) ([]byte, error) {
+func packageDocument(s *recipes.Script, o *recipes.Output, texts []sbom.LicenseText) ([]byte, error) {
 	sources, err := sourcesOf(s, o)
 	if err != nil {
 		return nil, err
@@ -99,7 +102,7 @@ func packageDocument(s *recipes.Script, o *recipes.Output) ([]byte, error) {
 			Name: o.Name, Version: string(s.Version), Arch: string(s.Arch), Distribution: s.Namespace, Origin: s.Name,
 			Summary: o.Description, Homepage: o.URL, CPE: o.CPE, Sources: sources,
 		},
-		Created: s.Time,
+		Created: s.Time, Licenses: texts,
 	}
 	if o.Commit != "" || s.Repository != "" || s.RecipeLicense != "" {
 		d.Recipe = &sbom.Recipe{File: s.Name + ".yaml", Repository: s.Repository, Commit: o.Commit, License: s.RecipeLicense}
@@ -143,4 +146,38 @@ func sourcesOf(s *recipes.Script, o *recipes.Output) ([]sbom.Source, error) {
 		}
 	}
 	return sources, nil
+}
+
+// maxLicenseText is the most that the text of a licence may have, in bytes.
+const maxLicenseText = 1 << 20
+
+// licenseTexts reads the texts that license-path names, from what the build left in the
+// work folder. Texts of licences that SPDX lists are known to everybody: of these it is
+// made sure that they are there.
+func licenseTexts(work *os.Root, s *recipes.Script) (texts []sbom.LicenseText, err error) {
+	for _, l := range s.Licenses {
+		if l.LicensePath == "" {
+			continue
+		}
+		text, err := readLicense(work, strings.TrimPrefix(l.LicensePath, step.WorkPath+"/"))
+		if err != nil {
+			return nil, diag.Problem{File: s.Recipe, Text: fmt.Sprintf("license-path of %s: %v", l.License, err), Hint: "it names a file in the work folder, as the build leaves it"}
+		}
+		if strings.HasPrefix(l.License, "LicenseRef-") {
+			texts = append(texts, sbom.LicenseText{ID: l.License, Name: strings.TrimPrefix(l.License, "LicenseRef-"), Text: text})
+		}
+	}
+	return texts, nil
+}
+
+func readLicense(work *os.Root, name string) (string, error) {
+	info, err := work.Stat(name)
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxLicenseText {
+		return "", fmt.Errorf("%s is no file of at most %d bytes", name, maxLicenseText)
+	}
+	text, err := work.ReadFile(name)
+	return strings.ToValidUTF8(string(text), "\uFFFD"), err
 }

@@ -69,10 +69,14 @@ func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Envir
 	if err != nil {
 		return nil, err
 	}
+	texts, err := licenseTexts(w.root, s)
+	if err != nil {
+		return nil, err
+	}
 	hidden := secretsOf(s.Environment.Given)
 	for i := range s.Packages {
 		o := &s.Packages[i]
-		document, err := packageDocument(s, o)
+		document, err := packageDocument(s, o, texts)
 		if err != nil {
 			return nil, err
 		}
