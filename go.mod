@@ -14,6 +14,7 @@ require (
 // The sandbox.
 require (
 	github.com/moby/sys/capability v0.5.0
+	github.com/opencontainers/runtime-spec v1.3.0
 	golang.org/x/sys v0.49.0
 )
 

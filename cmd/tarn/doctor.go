@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -48,7 +49,11 @@ func (a *app) runDoctor(ctx context.Context) error {
 		}
 		findings = append(findings, f)
 	}
+	findings = append(findings, checkRunners(ctx)...)
 	for _, p := range host.Programs() {
+		if slices.Contains(host.Runtimes(), p.Name) {
+			continue // told as a runner
+		}
 		f := finding{Name: "program " + p.Name, State: "ok", Detail: p.Path}
 		if p.Path == "" {
 			f.State, f.Detail, f.Fix = "absent", p.Use, "install Debian's package "+p.Package

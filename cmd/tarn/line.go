@@ -26,7 +26,6 @@ import (
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/sandbox"
-	"github.com/tarn-build/tarn/pkg/sandbox/namespace"
 	"github.com/tarn-build/tarn/pkg/solve"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/recipes"
@@ -53,6 +52,7 @@ type lineFlags struct {
 	license       string
 
 	// Of what runs in sandboxes alone; see addLimits.
+	runner                      string
 	timeout                     time.Duration
 	cpu, cpuModel, memory, disk string
 }
@@ -92,6 +92,7 @@ func melangeNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 // addLimits adds what bounds a sandbox. A flag counts before what a recipe says.
 func (f *lineFlags) addLimits(cmd *cobra.Command) {
 	flags := cmd.Flags()
+	flags.StringVar(&f.runner, "runner", "", "what makes sandboxes: namespace (the kernel alone), or a container runtime: oci, crun, runc, runsc, kata-runtime (default: namespace)")
 	flags.DurationVar(&f.timeout, "timeout", 0, "how long each build or test may take (default: the recipe's timeout)")
 	flags.StringVar(&f.cpu, "cpu", "", "how many processors a sandbox sees, e.g. 2 (default: the recipe's resources, else all)")
 	flags.StringVar(&f.cpuModel, "cpumodel", "", "the kind of processor that a machine should have; a sandbox has this machine's, and that is said")
@@ -131,6 +132,7 @@ type line struct {
 	built    *build.Built
 	builder  *build.Builder
 	arch     apk.Arch
+	runner   string         // of --runner
 	limits   sandbox.Limits // that flags name
 	cpus     int
 	progress *progress
@@ -153,7 +155,10 @@ func (a *app) openLine(ctx context.Context, f *lineFlags, arch apk.Arch, names [
 	if err != nil {
 		return nil, nil, err
 	}
-	l := &line{app: a, ws: ws, store: st, arch: arch, built: &build.Built{}, rules: ws.Lint}
+	l := &line{app: a, ws: ws, store: st, arch: arch, built: &build.Built{}, runner: f.runner, rules: ws.Lint}
+	if _, err := openRunner(f.runner); err != nil {
+		return nil, nil, err
+	}
 	if l.limits, l.cpus, err = f.limits(); err != nil {
 		return nil, nil, err
 	}
@@ -496,14 +501,17 @@ func findRecipe(byName map[string]*recipes.Script, name string) *recipes.Script 
 
 // openBuilder opens the sandbox; a machine that has none says what it lacks.
 func (l *line) openBuilder(p *progress, cpus int) error {
-	backend := namespace.Backend{}
-	if err := backend.Available(); err != nil {
-		return fmt.Errorf("%w\n  hint: tarn doctor tells more", err)
+	backend, err := openRunner(l.runner)
+	if err != nil {
+		return err
+	}
+	if err := available(backend); err != nil {
+		return err
 	}
 	if cpus == 0 {
 		cpus = l.cpus
 	}
-	l.builder = &build.Builder{Limits: l.limits, Store: l.store, Sources: l.fetcher, Sandbox: sandbox.Backend(backend), Logs: filepath.Join(l.ws.path(l.ws.Output), "logs"), CPUs: cpus, Rules: l.rules}
+	l.builder = &build.Builder{Limits: l.limits, Store: l.store, Sources: l.fetcher, Sandbox: backend, Logs: filepath.Join(l.ws.path(l.ws.Output), "logs"), CPUs: cpus, Rules: l.rules}
 	l.progress = p
 	if p != nil {
 		l.builder.Report = p.report

@@ -5,6 +5,8 @@
 //	apt-config   tells the proxies that apt goes by   AptProxies
 //	newuidmap    maps subordinate user ids            NewUIDMap
 //	newgidmap    maps subordinate group ids           NewGIDMap
+//	crun, runc,  make containers                      Runtime (package sandbox/oci
+//	runsc, kata-runtime                               executes them in its namespaces)
 //	a signer     signs with a key that tarn has not   Sign
 //
 // A program gets an argument vector and never a shell, an environment that is
@@ -61,7 +63,8 @@ const (
 )
 
 // packages are the packages of Debian that have the programs.
-var packages = map[string]string{"git": "git", "apt-config": "apt", "newuidmap": "uidmap", "newgidmap": "uidmap"}
+var packages = map[string]string{"git": "git", "apt-config": "apt", "newuidmap": "uidmap", "newgidmap": "uidmap",
+	"crun": "crun", "runc": "runc", "runsc": "runsc", "kata-runtime": "kata-runtime"}
 
 // find gives the absolute path of a program of the list.
 func find(program string) (string, error) {
@@ -259,6 +262,23 @@ func mapIDs(ctx context.Context, program string, pid int, maps []IDMap) error {
 	}
 	_, err := run(ctx, program, "", nil, args, args)
 	return err
+}
+
+// Runtimes are the container runtimes of the list, the preferred first.
+func Runtimes() []string { return []string{"crun", "runc", "runsc", "kata-runtime"} }
+
+// Runtime gives the path of a container runtime. It is the one program that is not run
+// here: its parent has to be in namespaces that are made for it.
+func Runtime(name string) (string, error) {
+	if !slices.Contains(Runtimes(), name) {
+		return "", fmt.Errorf("no container runtime %q is known\n  hint: %s", name, strings.Join(Runtimes(), ", "))
+	}
+	return find(name)
+}
+
+// RuntimeVersion gives what a container runtime says of itself.
+func RuntimeVersion(ctx context.Context, name string) ([]byte, error) {
+	return run(ctx, name, "", nil, []string{"--version"}, []string{"--version"})
 }
 
 // Has reports whether a program of the list is installed.

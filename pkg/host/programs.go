@@ -15,10 +15,14 @@ type Program struct {
 
 // uses says what each program of the list is for.
 var uses = map[string]string{
-	"git":        "recipes that check out git repositories need it",
-	"apt-config": "proxies that apt is set to are not found without it",
-	"newuidmap":  "an ordinary user can give files to one user only without it",
-	"newgidmap":  "an ordinary user can give files to one group only without it",
+	"git":          "recipes that check out git repositories need it",
+	"apt-config":   "proxies that apt is set to are not found without it",
+	"newuidmap":    "an ordinary user can give files to one user only without it",
+	"crun":         "--runner crun needs it",
+	"runc":         "--runner runc needs it",
+	"runsc":        "--runner runsc (gVisor) needs it",
+	"kata-runtime": "--runner kata-runtime needs it",
+	"newgidmap":    "an ordinary user can give files to one group only without it",
 }
 
 // Programs lists the programs that tarn runs on the host, sorted by name.

@@ -243,6 +243,17 @@ func capabilities(names []string) (uint64, error) {
 	return set, nil
 }
 
+// capabilityNames turns a set of bits into names such as CAP_NET_BIND_SERVICE.
+func capabilityNames(set uint64) []string {
+	var names []string
+	for _, c := range capability.ListKnown() {
+		if set&(1<<uint(c)) != 0 {
+			names = append(names, "CAP_"+strings.ToUpper(c.String()))
+		}
+	}
+	return names
+}
+
 // turn is how many processors were handed out so far.
 var turn atomic.Uint64
 

@@ -1,5 +1,7 @@
 package namespace
 
+import "github.com/tarn-build/tarn/pkg/sandbox/internal/pid1"
+
 // The defences that this backend puts up, besides those of its first process. A test of
 // this package can leave one out, to show that it is the one that stops an attempt;
 // no one else can: Backend.off is no field that another package reaches.
@@ -15,5 +17,5 @@ const (
 	noNewPrivileges   = "no new privileges"
 	readOnlyLayers    = "read-only layers"
 	noLinks           = "no links at mount points"
-	closedDescriptors = "closed descriptors"
+	closedDescriptors = pid1.ClosedDescriptors
 )

@@ -25,15 +25,25 @@ const (
 // first one: then it is that, and never returns. It has to be called before a
 // program does anything else.
 func Init() {
-	if os.Getpid() != 1 || len(os.Args) == 0 {
+	if len(os.Args) == 0 {
 		return
 	}
 	var stage func(*pid1.Channel) error
-	switch os.Args[0] {
-	case firstStage:
+	switch first := os.Getpid() == 1; {
+	case first && os.Args[0] == firstStage:
 		stage = setUp
-	case secondStage:
+	case first && os.Args[0] == secondStage:
 		stage = pid1.Serve
+	case os.Args[0] == runtimeStage:
+		stage = becomeRuntime
+	case first && len(os.Args) == 2 && os.Args[1] == secondStage:
+		// In a container: its runtime is the parent, on a thread that may end, and the
+		// end of the channel is what ends this process.
+		if err := connect(pid1.Serve); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	default:
 		return
 	}
@@ -54,6 +64,10 @@ func run(stage func(*pid1.Channel) error) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("ask for the signal of the parent's death: %w", err)
 	}
+	return connect(stage)
+}
+
+func connect(stage func(*pid1.Channel) error) error {
 	control, err := pid1.NewChannel(os.NewFile(controlFD, "control"))
 	if err != nil {
 		return err

@@ -34,15 +34,22 @@ func (set *setup) makeSurroundings() error {
 		return err
 	}
 	if len(set.CPUs) > 0 {
-		var cpus unix.CPUSet
-		for _, n := range set.CPUs {
-			cpus.Set(n)
-		}
-		if err := unix.SchedSetaffinity(0, &cpus); err != nil {
-			return fmt.Errorf("choose processors: %w", err)
+		if err := set.chooseProcessors(); err != nil {
+			return err
 		}
 	}
 	return resetSignals()
+}
+
+func (set *setup) chooseProcessors() error {
+	var cpus unix.CPUSet
+	for _, n := range set.CPUs {
+		cpus.Set(n)
+	}
+	if err := unix.SchedSetaffinity(0, &cpus); err != nil {
+		return fmt.Errorf("choose processors: %w", err)
+	}
+	return nil
 }
 
 // settleProc covers what of /proc is not for commands, and has this namespace make

@@ -119,7 +119,7 @@ func hostFiles(t *testing.T, k *kit) {
 	o := k.open(t, sandbox.Spec{Work: folder(t)})
 	for _, name := range []string{
 		filepath.Join(secret, "secret"), "/proc/1/root" + secret + "/secret", "/proc/self/root/../.." + secret + "/secret",
-		"/etc/shadow", "/proc/1/cwd/etc/shadow", "/dev/mem", "/dev/kmsg",
+		"/etc/shadow", "/proc/1/cwd/etc/shadow", "/dev/core/x", "/dev/mem", "/dev/kmsg",
 	} {
 		if out, err := o.probe("read", name); err == nil {
 			t.Errorf("%s could be read: %q", name, out)
@@ -130,7 +130,8 @@ func hostFiles(t *testing.T, k *kit) {
 		t.Errorf("root: got %s, want %s", got, want)
 	}
 	want = "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero"
-	if got := strings.Join(strings.Fields(o.must("list", "/dev")), " "); got != want {
+	// Container runtimes make a link to /proc/kcore, which is covered.
+	if got := strings.TrimPrefix(strings.Join(strings.Fields(o.must("list", "/dev")), " "), "core "); got != want {
 		t.Errorf("/dev: got %s, want %s", got, want)
 	}
 	table := o.must("read", "/proc/self/mountinfo")
@@ -902,6 +903,10 @@ func power(t *testing.T, k *kit) {
 	for line := range strings.Lines(o.must("read", "/proc/self/mountinfo")) {
 		f := strings.Fields(line)
 		place, options := f[4], strings.Split(f[5], ",")
+		if device := slices.Contains([]string{"/null", "/zero", "/full", "/random", "/urandom", "/tty"}, f[3]); device ||
+			strings.HasPrefix(place, "/proc/") && slices.Contains(options, "ro") {
+			continue // a device, or what covers a part of /proc: nothing that could be executed
+		}
 		if !slices.Contains(options, "nosuid") {
 			t.Errorf("%s is not mounted nosuid: %s", place, f[5])
 		}

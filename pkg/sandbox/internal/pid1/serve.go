@@ -34,10 +34,12 @@ func (o Off) Has(defence string) bool { return slices.Contains(o, defence) }
 
 // The defences that this package puts up.
 const (
-	Filter      = "filter"                  // of system calls
-	Hidden      = "hidden first process"    // PR_SET_DUMPABLE
-	NoLeftovers = "end of what is left"     // after each command
-	Pipes       = "pipes in place of files" // for standard input, output and error
+	Filter      = "filter"               // of system calls
+	Hidden      = "hidden first process" // PR_SET_DUMPABLE
+	NoLeftovers = "end of what is left"  // after each command
+	// ClosedDescriptors is the first stage's too, where there is one.
+	ClosedDescriptors = "closed descriptors"
+	Pipes             = "pipes in place of files" // for standard input, output and error
 )
 
 // Serve is what the first process does. It reads what it is to be, says that it is
@@ -47,6 +49,12 @@ func Serve(control *Channel) error {
 	var serving Serving
 	if _, err := control.Receive(&serving); err != nil {
 		return err
+	}
+	// What whoever started this process left open is not the commands'.
+	if !serving.Off.Has(ClosedDescriptors) {
+		if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+			return fmt.Errorf("close descriptors on exec: %w", err)
+		}
 	}
 	// Nobody inside may read this process, trace it or open its program, which is
 	// a file of the host. The kernel takes the flag back on exec, so it is set
