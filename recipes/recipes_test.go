@@ -180,7 +180,7 @@ test:
 	for _, n := range s.Environment.Packages {
 		needs = append(needs, fmt.Sprintf("%s native=%t", n, n.Native))
 	}
-	wantNeeds := []string{"binutils native=false", "busybox native=false", "scanelf native=true", "wget native=true", "zlib-dev>=1 native=false"}
+	wantNeeds := []string{"binutils native=true", "busybox native=false", "scanelf native=true", "wget native=true", "zlib-dev>=1 native=false"}
 	if diff := cmp.Diff(wantNeeds, needs); diff != "" {
 		t.Errorf("environment: -want +got:\n%s", diff)
 	}

@@ -374,13 +374,26 @@ func (r *reader) list(n *yaml.Node, v reflect.Value, name string, depth int) {
 	items := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
 	for i, item := range n.Content {
 		itemName := fmt.Sprintf("%s[%d]", name, i)
-		if item.Kind == yaml.ScalarNode && item.ShortTag() == "!!null" && items.Index(i).Kind() == reflect.Struct {
+		if item.Kind == yaml.ScalarNode && item.ShortTag() == "!!null" && demands(v.Type().Elem()) {
 			r.problem(item, "", "%q is empty", itemName)
 			continue
 		}
 		r.value(item, items.Index(i), itemName, depth+1)
 	}
 	v.Set(items)
+}
+
+// demands tells whether a type is a struct with required fields, which null has not.
+func demands(t reflect.Type) bool {
+	if t.Kind() != reflect.Struct || t == placeType {
+		return false
+	}
+	for _, f := range layoutOf(t).fields {
+		if f.required {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *reader) table(n *yaml.Node, v reflect.Value, name string, depth int) {
