@@ -21,6 +21,7 @@ import (
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/sbom"
 	"github.com/tarn-build/tarn/recipes"
+	"github.com/tarn-build/tarn/repo"
 )
 
 // pack makes packages of what the build installed: all are inspected together, each
@@ -61,7 +62,7 @@ func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Envir
 	if _, err := b.judge(s, result); err != nil {
 		return nil, err
 	}
-	reports, err := inspect.Packages(inspected)
+	reports, err := inspect.Packages(inspected, provided(p.Environment))
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +105,17 @@ func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Envir
 		result.Packages = append(result.Packages, Package{Entry: entry, Digest: digest, Files: files})
 	}
 	return result, nil
+}
+
+// provided tells which names the packages of an environment provide.
+func provided(environment repo.Lock) func(name string) bool {
+	names := map[string]bool{}
+	for _, locked := range environment {
+		for _, d := range locked.Entry.Provides {
+			names[d.Name] = true
+		}
+	}
+	return func(name string) bool { return names[name] }
 }
 
 // judge gives the result with its findings as the recipe, and whoever builds, wants them

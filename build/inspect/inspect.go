@@ -1,21 +1,33 @@
-// Package inspect reads what a build installed and finds what the packages need
-// and provide without saying so: shared libraries, commands, pkg-config modules.
-// It reads trees of files and knows nothing of how they came about.
+// Package inspect reads what a build installed and finds what the packages need and
+// provide without saying so: shared libraries, commands and interpreters, pkg-config
+// modules, the language that modules are for, kernels. It reads trees of files and knows
+// nothing of how they came about.
 //
-// The rules are melange's (its package sca), with the known false ones right:
-// libraries count without the executable bit, and a version in a needed name is
-// not asked for.
+// The rules are melange's (its package sca), in its order. Where they are wrong, these
+// differ:
+//
+//   - A library counts without the executable bit.
+//   - A link in the folders of commands is a command when it leads to a program of the
+//     same package: whoever installs it can run that.
+//   - A link in the loader's folders to a library elsewhere makes it one that the loader
+//     finds, if it is called by the soname.
+//   - A library that is needed by a name without a version (libx.so) is asked for where a
+//     package of the build, or of its environment, provides that name; else nobody does.
+//   - Gems for a Ruby of any patch release count, and modules for each Python there is.
+//   - A script for an interpreter that stands in no folder of commands asks for no command;
+//     env's -S, and variables it sets, are understood.
+//   - What can't stand in a dependency (a blank, an operator) is no name.
+//   - The dependencies on a library of a certain build, which melange writes when an
+//     environment variable asks for it (so-ver:NAME>=VERSION), are not written: they would
+//     come and go with whoever builds. The names are provided.
 package inspect
 
 import (
 	"bufio"
-	"debug/elf"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -38,6 +50,8 @@ type Finding struct {
 	Dependency apk.Dependency
 	File       string // e.g. usr/lib/libz.so.1.3.1
 	Why        string // e.g. "is linked against libcrypto.so.3"
+	// Left says why a package does not need or provide it all the same; "" where it does.
+	Left string
 }
 
 // Report is what one package needs and provides, declared and found, in the order
@@ -46,35 +60,45 @@ type Report struct {
 	Depends, Provides []apk.Dependency
 	// Found explains what was not declared.
 	FoundDepends, FoundProvides []Finding
+	// Left is what was found and neither needed nor provided, with the reason.
+	Left []Finding
 }
 
 // libraryFolders are where the loader looks without being told.
 var libraryFolders = []string{"lib", "usr/lib", "lib64", "usr/lib64"}
 
-// commandFolders are where a program becomes a command.
-var commandFolders = []string{"bin", "sbin", "usr/bin", "usr/sbin"}
-
-var pkgConfigFolders = []string{"usr/lib/pkgconfig", "usr/share/pkgconfig", "usr/lib64/pkgconfig", "usr/local/lib/pkgconfig", "usr/local/share/pkgconfig"}
-
 // Packages inspects all packages of a build together, since a link of one may lead
-// to a library of another. The reports are in the order of the packages.
-func Packages(packages []Package) ([]Report, error) {
-	b := &build{sonames: map[string]string{}}
-	scans := make([]*scan, len(packages))
-	for i, p := range packages {
-		scans[i] = &scan{build: b, pkg: p, vendored: map[string]bool{}}
-		if err := scans[i].libraryPaths(); err != nil {
-			return nil, fmt.Errorf("inspect %s: %w", p.Name, err)
-		}
+// to a library of another. Known tells whether a package of the build's environment
+// provides a name; nil knows none. The reports are in the order of the packages.
+func Packages(packages []Package, known func(name string) bool) ([]Report, error) {
+	if known == nil {
+		known = func(string) bool { return false }
 	}
-	for _, s := range scans {
-		if err := s.walk(); err != nil {
-			return nil, fmt.Errorf("inspect %s: %w", s.pkg.Name, err)
+	b := &build{folders: slices.Clone(libraryFolders), sonames: map[string]string{}, known: known}
+	scans := make([]*scan, len(packages))
+	each := func(do func(s *scan) error) error {
+		for _, s := range scans {
+			if err := do(s); err != nil {
+				return fmt.Errorf("inspect %s: %w", s.pkg.Name, err)
+			}
+		}
+		return nil
+	}
+	for i, p := range packages {
+		scans[i] = &scan{build: b, pkg: p, vendored: map[string]bool{}, sonameOf: map[string]string{}}
+	}
+	for _, step := range []func(s *scan) error{
+		(*scan).libraryPaths,
+		(*scan).walk,
+		func(s *scan) error { s.libraryLinks(); return s.commandLinks() },
+	} {
+		if err := each(step); err != nil {
+			return nil, err
 		}
 	}
 	reports := make([]Report, len(packages))
 	for i, s := range scans {
-		s.links()
+		s.linkNeeds()
 		reports[i] = s.report()
 	}
 	return reports, nil
@@ -84,17 +108,18 @@ func Packages(packages []Package) ([]Report, error) {
 type build struct {
 	folders []string          // where the loader looks: libraryFolders and those of etc/ld.so.conf.d
 	sonames map[string]string // name of a library file in those folders -> its soname
+	known   func(name string) bool
 }
-
-type link struct{ file, target string }
 
 // scan is the inspection of one package.
 type scan struct {
 	*build
-	pkg               Package
-	depends, provides []Finding
-	vendored          map[string]bool // so: names of libraries outside the loader's folders
-	libraryLinks      []link
+	pkg                     Package
+	depends, provides, left []Finding
+	vendored                map[string]bool   // names of what lies where only the package itself looks
+	sonameOf                map[string]string // path of a library -> its soname
+	links                   []link            // all symbolic links
+	unversioned             []link            // libraries that are needed by names without a version
 }
 
 // isName tells whether a name found in a file can be asked for in a package: what
@@ -104,25 +129,43 @@ func isName(name string) bool {
 	return err == nil && d == apk.Dependency{Name: name}
 }
 
+// need notes that a name is needed.
 func (s *scan) need(file, why, name string) {
-	if !isName(name) {
-		return
+	if isName(name) {
+		s.depends = append(s.depends, Finding{Dependency: apk.Dependency{Name: name}, File: file, Why: why})
 	}
-	s.depends = append(s.depends, Finding{apk.Dependency{Name: name}, file, why})
 }
 
 func (s *scan) provide(file, why, name string, version apk.Version) {
 	if !isName(name) {
 		return
 	}
-	s.provides = append(s.provides, Finding{apk.Dependency{Name: name, Op: apk.Equal, Version: version}, file, why})
+	s.provides = append(s.provides, Finding{Dependency: apk.Dependency{Name: name, Op: apk.Equal, Version: version}, File: file, Why: why})
+}
+
+// provideName notes a name without a version.
+func (s *scan) provideName(file, why, name string) {
+	if isName(name) {
+		s.provides = append(s.provides, Finding{Dependency: apk.Dependency{Name: name}, File: file, Why: why})
+	}
+}
+
+// keep notes what a package has for its own use: it is not provided, and nobody else is
+// asked for it.
+func (s *scan) keep(file, why, name string) {
+	s.vendored[name] = true
+	s.leave(file, why, name, "it lies where only the package itself looks")
+}
+
+// leave notes what was found and does not count.
+func (s *scan) leave(file, why, dependency, left string) {
+	if d, err := apk.ParseDependency(dependency); err == nil {
+		s.left = append(s.left, Finding{d, file, why, left})
+	}
 }
 
 // libraryPaths reads the folders that the package tells the loader of.
 func (s *scan) libraryPaths() error {
-	if len(s.folders) == 0 {
-		s.folders = slices.Clone(libraryFolders)
-	}
 	names, err := fs.Glob(s.pkg.Files, "etc/ld.so.conf.d/*.conf")
 	if err != nil {
 		return err
@@ -145,17 +188,17 @@ func (s *scan) walk() error {
 		if err != nil {
 			return err
 		}
+		s.language(name, d)
+		s.documents(name)
 		switch d.Type() {
 		case 0:
 			return s.file(name, d)
 		case fs.ModeSymlink:
-			if strings.Contains(path.Base(name), ".so") {
-				target, err := fs.ReadLink(s.pkg.Files, name)
-				if err != nil {
-					return err
-				}
-				s.libraryLinks = append(s.libraryLinks, link{name, target})
+			target, err := fs.ReadLink(s.pkg.Files, name)
+			if err != nil {
+				return err
 			}
+			s.links = append(s.links, link{name, target})
 		}
 		return nil
 	})
@@ -166,181 +209,69 @@ func (s *scan) file(name string, d fs.DirEntry) error {
 	if err != nil {
 		return err
 	}
-	folder, base := path.Split(name)
-	folder = strings.TrimSuffix(folder, "/")
-	if slices.Contains(commandFolders, folder) && info.Mode()&0o555 == 0o555 {
+	folder, base := path.Dir(name), path.Base(name)
+	if slices.Contains(commandFolders, folder) && isCommand(info) {
 		s.provide(name, "is a command", "cmd:"+base, s.pkg.Version)
 	}
-	if strings.HasSuffix(base, ".pc") && slices.Contains(pkgConfigFolders, folder) {
+	if strings.HasSuffix(base, ".pc") {
 		return s.pkgConfig(name)
 	}
-	return s.elf(name)
-}
-
-// elf reads what a program or library is linked against, and its own soname.
-func (s *scan) elf(name string) error {
-	f, err := s.pkg.Files.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	content, ok := f.(io.ReaderAt)
-	if !ok {
-		return fmt.Errorf("internal error: %s can't be read at a place", name)
-	}
-	magic := make([]byte, len(elf.ELFMAG))
-	if _, err := content.ReadAt(magic, 0); err != nil || string(magic) != elf.ELFMAG {
-		return nil
-	}
-	e, err := elf.NewFile(content)
-	if err != nil {
-		return nil // not for the loader: an object of another kind, or cut short
-	}
-	defer e.Close()
-	if e.Type != elf.ET_DYN && e.Type != elf.ET_EXEC {
-		return nil
-	}
-	interpreter := interpreterOf(e)
-	if interpreter != "" {
-		loader := path.Base(interpreter)
-		if rest, found := strings.CutPrefix(loader, "ld-musl"); found {
-			loader = "libc.musl" + rest
+	for _, look := range []func(string) error{s.shebang, s.kernel, s.elf} {
+		if err := look(name); err != nil {
+			return err
 		}
-		s.need(name, "is run by "+interpreter, "so:"+loader)
-	}
-	needed, err := e.DynString(elf.DT_NEEDED)
-	if err != nil {
-		return nil // no dynamic section that can be read
-	}
-	for _, library := range needed {
-		if strings.Contains(library, ".so.") {
-			s.need(name, "is linked against "+library, "so:"+library)
-		}
-	}
-	base := path.Base(name)
-	if interpreter != "" && !strings.Contains(base, ".so.") && !strings.HasSuffix(base, ".so") {
-		return nil
-	}
-	sonames, err := e.DynString(elf.DT_SONAME)
-	if err != nil {
-		return nil
-	}
-	for _, soname := range sonames {
-		if !slices.Contains(s.folders, path.Dir(name)) {
-			s.vendored["so:"+soname] = true
-			continue
-		}
-		s.sonames[base] = soname
-		s.provide(name, "is a library", "so:"+soname, sonameVersion(soname))
 	}
 	return nil
-}
-
-func interpreterOf(e *elf.File) string {
-	for _, p := range e.Progs {
-		if p.Type == elf.PT_INTERP {
-			text := make([]byte, min(p.Filesz, 4096))
-			if n, err := p.ReadAt(text, 0); err == nil || errors.Is(err, io.EOF) {
-				return strings.TrimRight(string(text[:n]), "\x00")
-			}
-		}
-	}
-	return ""
-}
-
-var digitsAndDots = regexp.MustCompile(`^[0-9]+(\.[0-9]+)*$`)
-
-// sonameVersion is what stands behind ".so." if it is a version, else 0.
-func sonameVersion(soname string) apk.Version {
-	if _, version, found := strings.Cut(soname, ".so."); found && digitsAndDots.MatchString(version) {
-		return apk.Version(version)
-	}
-	return "0"
-}
-
-// links makes a link to a library, such as libz.so in zlib-dev, need the library.
-func (s *scan) links() {
-	for _, l := range s.libraryLinks {
-		if soname, found := s.sonames[path.Base(l.target)]; found {
-			s.need(l.file, "links to "+l.target, "so:"+soname)
-		}
-	}
-}
-
-// pkgConfig reads the modules that a pkg-config file requires. What it provides
-// bears the package's version: the file's own is often no version apk can read.
-func (s *scan) pkgConfig(name string) error {
-	s.provide(name, "is a pkg-config module", "pc:"+strings.TrimSuffix(path.Base(name), ".pc"), s.pkg.Version)
-	return eachLine(s.pkg.Files, name, func(line string) {
-		key, value, found := strings.Cut(line, ":")
-		if !found || !slices.Contains([]string{"Requires", "Requires.private", "Requires.internal"}, strings.TrimSpace(key)) {
-			return
-		}
-		for _, module := range pkgConfigModules(value) {
-			s.need(name, "requires "+module, "pc:"+module)
-		}
-	})
-}
-
-// pkgConfigModules are the modules of a Requires line: "a, b >= 1.2 c".
-func pkgConfigModules(text string) []string {
-	var modules []string
-	words := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' })
-	for i := 0; i < len(words); i++ {
-		if strings.ContainsAny(words[i][:1], "<>=!") {
-			if strings.Trim(words[i], "<>=!") == "" {
-				i++ // the version is the next word
-			}
-			continue
-		}
-		name, constraint, constrained := cutAny(words[i], "<>=!")
-		if constrained && strings.Trim(constraint, "<>=!") == "" {
-			i++ // "c>= 2"
-		}
-		if strings.ContainsAny(name, "${}") {
-			continue
-		}
-		modules = append(modules, name)
-	}
-	return modules
-}
-
-// cutAny cuts a text before the first of the characters.
-func cutAny(text, chars string) (before, after string, found bool) {
-	if i := strings.IndexAny(text, chars); i >= 0 {
-		return text[:i], text[i:], true
-	}
-	return text, "", false
 }
 
 // report joins what was declared and found, by melange's rules: options first,
 // then nothing needed that the package provides itself or keeps for its own use.
 func (s *scan) report() Report {
-	depends, provides := s.depends, s.provides
-	if s.pkg.NoCommands {
-		isCommand := func(f Finding) bool { return strings.HasPrefix(f.Dependency.Name, "cmd:") }
-		depends, provides = slices.DeleteFunc(depends, isCommand), slices.DeleteFunc(provides, isCommand)
+	r := Report{Left: s.left}
+	drop := func(list []Finding, reason func(f Finding) string) []Finding {
+		var kept []Finding
+		for _, f := range list {
+			if f.Left = reason(f); f.Left == "" {
+				kept = append(kept, f)
+			} else {
+				r.Left = append(r.Left, f)
+			}
+		}
+		return kept
 	}
-	if s.pkg.NoDepends {
-		depends = nil
+	option := func(name string, off bool) func(Finding) string {
+		return func(f Finding) string {
+			switch {
+			case s.pkg.NoCommands && strings.HasPrefix(f.Dependency.Name, "cmd:"):
+				return "the recipe says no-commands"
+			case off:
+				return "the recipe says " + name
+			}
+			return ""
+		}
 	}
-	if s.pkg.NoProvides {
-		provides = nil
-	}
+	r.FoundProvides = drop(s.provides, option("no-provides", s.pkg.NoProvides))
 	own := map[string]bool{}
-	for _, f := range provides {
+	for _, f := range r.FoundProvides {
 		own[f.Dependency.Name] = true
 	}
 	for _, d := range s.pkg.Provides {
 		own[d.Name] = true
 	}
-	depends = slices.DeleteFunc(depends, func(f Finding) bool { return s.vendored[f.Dependency.Name] || own[f.Dependency.Name] })
-
-	r := Report{FoundDepends: depends, FoundProvides: provides}
+	depends := drop(s.depends, option("no-depends", s.pkg.NoDepends))
+	r.FoundDepends = drop(depends, func(f Finding) string {
+		switch {
+		case s.vendored[f.Dependency.Name]:
+			return "the package has its own"
+		case own[f.Dependency.Name]:
+			return "the package provides it itself"
+		}
+		return ""
+	})
 	r.Depends = joined(slices.DeleteFunc(slices.Clone(s.pkg.Depends), func(d apk.Dependency) bool {
 		return d.Op == apk.Any && !d.Conflict && own[d.Name]
-	}), depends)
-	r.Provides = joined(s.pkg.Provides, provides)
+	}), r.FoundDepends)
+	r.Provides = joined(s.pkg.Provides, r.FoundProvides)
 	return r
 }
 

@@ -19,7 +19,7 @@ import (
 
 // version is raised whenever tarn makes other bytes of the same plan: another
 // layout of packages, another generated dependency.
-const version = 2
+const version = 3
 
 // Natives has a number for each step that tarn does itself. It is raised when the step
 // leaves another tree behind than before, and then the recipes that use it are built again.

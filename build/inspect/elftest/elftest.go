@@ -79,16 +79,22 @@ func (f File) Bytes() []byte {
 	sections = append(sections, section{".shstrtab", elf.Section64{Name: nameOfNames, Type: uint32(elf.SHT_STRTAB)}, names})
 
 	const headerSize, progSize, sectionSize = 64, 56, 64
-	programs := 0
+	programs := 1 // the whole file, loaded where it stands
 	if f.Interpreter != "" {
-		programs = 1
+		programs++
 	}
 	var body bytes.Buffer
 	at := uint64(headerSize + programs*progSize)
 	var interp elf.Prog64
 	for i := range sections {
 		s := &sections[i]
+		for (at+uint64(body.Len()))%16 != 0 {
+			body.WriteByte(0) // as Go's linker aligns what says how a program was built
+		}
 		s.Off, s.Size = at+uint64(body.Len()), uint64(len(s.data))
+		if elf.SectionFlag(s.Flags)&elf.SHF_ALLOC != 0 {
+			s.Addr = s.Off
+		}
 		body.Write(s.data)
 		if s.name == ".interp" {
 			interp = elf.Prog64{Type: uint32(elf.PT_INTERP), Off: s.Off, Filesz: s.Size, Memsz: s.Size}
@@ -99,16 +105,15 @@ func (f File) Bytes() []byte {
 		Shoff: at + uint64(body.Len()), Ehsize: headerSize, Phentsize: progSize, Phnum: uint16(programs),
 		Shentsize: sectionSize, Shnum: uint16(len(sections)), Shstrndx: uint16(len(sections) - 1),
 	}
-	if programs > 0 {
-		header.Phoff = headerSize
-	}
+	header.Phoff = headerSize
 	copy(header.Ident[:], elf.ELFMAG)
 	header.Ident[elf.EI_CLASS], header.Ident[elf.EI_DATA], header.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)
 	var out bytes.Buffer
 	write(&out, header)
-	if programs > 0 {
+	if f.Interpreter != "" {
 		write(&out, interp)
 	}
+	write(&out, elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_W), Filesz: header.Shoff, Memsz: header.Shoff, Align: 1})
 	out.Write(body.Bytes())
 	for _, s := range sections {
 		write(&out, s.Section64)
