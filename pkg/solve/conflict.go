@@ -65,7 +65,13 @@ func (s *search) conflict() *Conflict {
 		panic("internal error: the requirements in conflict have a solution")
 	}
 	facts := alone.minimal(alone.proof(alone.absurd))
-	return &Conflict{Requirements: alone.world, Chain: alone.chain(facts), Hints: s.hints(alone.world)}
+	hints := s.hints(alone.world)
+	for _, c := range facts {
+		if c.fact.kind == factNeeds && len(s.universe.Providers(c.fact.choice.key.Name)) == 0 {
+			hints[0] += "; or add a repository that has " + c.fact.choice.key.Name
+		}
+	}
+	return &Conflict{Requirements: alone.world, Chain: alone.chain(facts), Hints: hints}
 }
 
 // culprits gives a set of requirements without a solution, of which none can be
@@ -241,17 +247,31 @@ func (s *search) answer(c *choice, world bool) string {
 	}
 	others := s.name(c.key.Name)
 	if len(others) == 0 {
-		var tagged []string
+		var tagged, foreign, older []string
 		for _, p := range s.universe.Providers(c.key.Name) {
-			if p.Tag != "" {
+			switch {
+			case !s.archFits(p):
+				foreign = append(foreign, fmt.Sprintf("%s for %s", p, p.Arch))
+			case p.Tag != "":
 				tagged = append(tagged, p.String())
+			default:
+				older = append(older, p.String())
 			}
 		}
-		if len(tagged) == 0 {
-			return ", which nothing provides"
+		for _, why := range []struct {
+			text  string
+			names []string
+		}{
+			{", which only tagged packages provide: ", tagged},
+			{", which is there for other architectures only: ", foreign},
+			{", which only packages that are not the latest provide: ", older},
+		} {
+			if len(why.names) > 0 {
+				slices.Sort(why.names)
+				return why.text + list(slices.Compact(why.names), "and")
+			}
 		}
-		slices.Sort(tagged)
-		return ", which only tagged packages provide: " + list(slices.Compact(tagged), "and")
+		return ", which nothing provides"
 	}
 	vs := make([]int32, len(others))
 	for i, p := range others {
@@ -324,13 +344,13 @@ func (s *search) excluded(f fact) string {
 	}
 	for _, name := range append([]string{p.Name}, provided(p)...) {
 		if name == q.Name {
-			return fmt.Sprintf("%s provides %s, which only one package can be", p, name)
+			return fmt.Sprintf("%s provides %s, so %s cannot be there beside it", p, name, q)
 		}
 		if slices.Contains(provided(q), name) {
 			if name == p.Name {
-				return fmt.Sprintf("%s provides %s, which only one package can be", q, name)
+				return fmt.Sprintf("%s provides %s, so %s cannot be there beside it", q, name, p)
 			}
-			return fmt.Sprintf("%s and %s both provide %s, which only one can", p, q, name)
+			return fmt.Sprintf("%s and %s both provide %s, and one of them with a version, so only one can be there", p, q, name)
 		}
 	}
 	return fmt.Sprintf("%s and %s cannot stand side by side", p, q)
@@ -395,6 +415,16 @@ func (s *search) remedy(r Requirement, rest []Requirement) string {
 	if r.Conflict {
 		return "leave out " + r.String()
 	}
+	if r.Tag == "" && len(newSearch(s.universe, nil, s.options).choice(r.Dependency, "", s.options.AnyRevision).options) == 0 {
+		// A tag that would let such a package in.
+		for _, p := range s.tagged(r) {
+			tagged := r
+			tagged.Tag = p.Tag
+			if hint := try(tagged); hint != "" {
+				return hint
+			}
+		}
+	}
 	if r.Op == apk.Equal && !s.options.AnyRevision {
 		// Most who ask for 1.2 mean every revision of it.
 		fuzzy := r
@@ -408,16 +438,6 @@ func (s *search) remedy(r Requirement, rest []Requirement) string {
 		bare.Op, bare.Version = apk.Any, ""
 		if hint := try(bare); hint != "" {
 			return hint
-		}
-	}
-	if r.Tag == "" {
-		// A tag that would let the package in.
-		for _, p := range s.tagged(r) {
-			tagged := r
-			tagged.Tag = p.Tag
-			if hint := try(tagged); hint != "" {
-				return hint
-			}
 		}
 	}
 	return "leave out " + r.String()

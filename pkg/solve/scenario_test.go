@@ -62,6 +62,12 @@ func readScenario(t *testing.T, archive *txtar.Archive) scenario {
 					s.options.AnyRevision = true
 				case "arch":
 					s.options.Arch = apk.Arch(words[1])
+				case "upgrade":
+					s.options.Upgrade = true
+				case "available":
+					s.options.Available = true
+				case "latest":
+					s.options.Latest = true
 				default:
 					t.Fatalf("unknown option %q", words[0])
 				}
@@ -109,6 +115,14 @@ func describePackage(t *testing.T, p *Package, key string, values []string) {
 		p.Arch = apk.Arch(values[0])
 	case "installed":
 		p.Installed = true
+	case "gone":
+		p.Installed, p.Gone = true, true
+	case "malformed":
+		p.Malformed = strings.Join(values, " ")
+	case "order":
+		p.Order = number()
+	case "from":
+		p.From = values[0]
 	default:
 		t.Fatalf("unknown key %q", key)
 	}
@@ -118,8 +132,8 @@ func describePackage(t *testing.T, p *Package, key string, values []string) {
 // anew; solutions are written by hand.
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) < 60 {
-		t.Fatalf("%d cases (%v), want at least 60", len(files), err)
+	if err != nil || len(files) < 120 {
+		t.Fatalf("%d cases (%v), want at least 120", len(files), err)
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
