@@ -128,7 +128,7 @@ func (r *Repository) verifyPackages(ctx context.Context, arch apk.Arch, entries 
 			break
 		}
 		group.Go(func() error {
-			key, err := r.verifyPackage(going, arch, e, keys, o.of(i))
+			key, err := r.verifyPackage(going, arch, e, keys, func(info *apk.Info, paths []string) { o.add(i, info, paths) })
 			if err != nil && !isTrust(err) {
 				// It could not be looked at, which says nothing about it.
 				return fmt.Errorf("verify %s: %w", e.FileName(), err)
@@ -143,7 +143,7 @@ func (r *Repository) verifyPackages(ctx context.Context, arch apk.Arch, entries 
 	return all, context.Cause(ctx)
 }
 
-func (r *Repository) verifyPackage(ctx context.Context, arch apk.Arch, e *apk.Entry, keys apk.KeySet, owns func(path string)) (string, error) {
+func (r *Repository) verifyPackage(ctx context.Context, arch apk.Arch, e *apk.Entry, keys apk.KeySet, owns func(info *apk.Info, paths []string)) (string, error) {
 	f, err := os.CreateTemp("", "tarn-verify-")
 	if err != nil {
 		return "", err
@@ -165,23 +165,25 @@ func (r *Repository) verifyPackage(ctx context.Context, arch apk.Arch, e *apk.En
 // VerifyFile checks a package's data, each of its files, and its signature. What does not
 // hold is a *TrustError.
 func VerifyFile(f *os.File, name string, keys apk.KeySet) (key string, err error) {
-	return verifyFile(f, name, keys, func(string) {})
+	return verifyFile(f, name, keys, func(*apk.Info, []string) {})
 }
 
-func verifyFile(f *os.File, name string, keys apk.KeySet, owns func(path string)) (key string, err error) {
+func verifyFile(f *os.File, name string, keys apk.KeySet, owns func(info *apk.Info, paths []string)) (key string, err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return "", err
 	}
 	p, err := apk.ReadPackage(f, info.Size(), apk.Limits{})
 	if err == nil {
+		var paths []string
 		err = p.Files(func(file *apk.File, content io.Reader) error {
 			if file.Type != apk.TypeDir {
-				owns(file.Path)
+				paths = append(paths, file.Path)
 			}
 			_, err := io.Copy(io.Discard, content)
 			return err
 		})
+		owns(&p.Info, paths)
 	}
 	if err == nil {
 		key, err = p.VerifySignature(keys)
@@ -272,38 +274,50 @@ type owners struct {
 	seed    maphash.Seed
 
 	mu     sync.Mutex
-	owner  map[uint64]int32
-	shared map[[2]int32][]string // the paths that two packages both bring
+	first  map[uint64]int32
+	shared map[string][]int32 // the packages that bring a path, where there are several
 }
 
 func newOwners(entries []*apk.Entry) *owners {
-	return &owners{entries: entries, look: newest(entries), seed: maphash.MakeSeed(), owner: map[uint64]int32{}, shared: map[[2]int32][]string{}}
+	return &owners{entries: slices.Clone(entries), look: newest(entries), seed: maphash.MakeSeed(), first: map[uint64]int32{}, shared: map[string][]int32{}}
 }
 
-// of gives what takes the files of an entry.
-func (o *owners) of(i int) func(path string) {
+// add takes the files of the package of an entry.
+func (o *owners) add(i int, info *apk.Info, paths []string) {
 	if !o.look[i] {
-		return func(string) {}
+		return
 	}
-	return func(path string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	// An index does not tell what a package replaces.
+	o.entries[i] = &apk.Entry{Info: *info}
+	for _, path := range paths {
 		h := maphash.String(o.seed, path)
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		first, found := o.owner[h]
-		if !found {
-			o.owner[h] = int32(i)
-			return
-		}
-		if pair := [2]int32{min(first, int32(i)), max(first, int32(i))}; pair[0] != pair[1] {
-			o.shared[pair] = append(o.shared[pair], path)
+		first, found := o.first[h]
+		switch {
+		case !found:
+			o.first[h] = int32(i)
+		case o.shared[path] == nil:
+			o.shared[path] = []int32{first, int32(i)}
+		default:
+			o.shared[path] = append(o.shared[path], int32(i))
 		}
 	}
 }
 
 // findings tells of packages that cannot be installed beside each other and do not say so.
 func (o *owners) findings() []Finding {
+	pairs := map[[2]int32][]string{}
+	for path, all := range o.shared {
+		slices.Sort(all)
+		for i, a := range all {
+			for _, b := range all[i+1:] {
+				pairs[[2]int32{a, b}] = append(pairs[[2]int32{a, b}], path)
+			}
+		}
+	}
 	var found []Finding
-	for pair, paths := range o.shared {
+	for pair, paths := range pairs {
 		a, b := o.entries[pair[0]], o.entries[pair[1]]
 		if exclude(a, b) || exclude(b, a) {
 			continue

@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 // kernel that gives sandboxes, and a static busybox to put into them. [real] is for what
 // builds with the real seed and sources from outside; scripts called VERB_builds then
 // have the store that TARN_REAL names (as XDG_CACHE_HOME does), so that it is done once.
-// [shared] is the folder $SHARED of test data.
+// [shared] is the folder $SHARED of test data; [apk] is the program $APK of apk-tools 3.
 func TestScripts(t *testing.T) {
 	start := makeStart(t)
 	testscript.Run(t, testscript.Params{
@@ -63,6 +63,7 @@ func TestScripts(t *testing.T) {
 				env.Setenv("XDG_CACHE_HOME", store)
 			}
 			env.Setenv("SHARED", sharedDir())
+			env.Setenv("APK", os.Getenv("TARN_APK"))
 			return os.CopyFS(env.WorkDir, os.DirFS(start))
 		},
 		Condition: func(name string) (bool, error) {
@@ -71,6 +72,11 @@ func TestScripts(t *testing.T) {
 				return hasSandbox()
 			case "root":
 				return os.Getuid() == 0, nil
+			case "apk":
+				return os.Getenv("TARN_APK") != "", nil
+			case "openssl":
+				_, err := exec.LookPath("openssl")
+				return err == nil, nil
 			case "real":
 				return os.Getenv("TARN_REAL") != "", nil
 			case "shared":
@@ -92,6 +98,9 @@ func TestScripts(t *testing.T) {
 			"values":    values,
 			"glob":      glob,
 			"as-user":   asUser,
+			"package":   makePackage,
+			"serving":   serving,
+			"serve-tls": serveTLS,
 		},
 	})
 }

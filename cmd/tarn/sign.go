@@ -78,10 +78,7 @@ func (a *app) runSign(ctx context.Context, o signOptions, args []string) error {
 			return err
 		}
 	}
-	if err := errors.Join(wrong...); err != nil {
-		return &codeError{exitTrust, err}
-	}
-	return nil
+	return errors.Join(wrong...)
 }
 
 func keyNames(keys []sign.Signer) []string {
@@ -122,7 +119,7 @@ func signFile(name string, reset bool, keys []sign.Signer) error {
 func signPackage(to io.Writer, f *os.File, size int64, reset bool, keys []sign.Signer) error {
 	p, err := apk.ReadPackage(f, size, apk.Limits{})
 	if err != nil {
-		return err
+		return &codeError{exitTrust, err}
 	}
 	// A signature's file bears the time of what is signed: the same bytes each time.
 	at := time.Unix(p.Info.BuildDate, 0)
@@ -136,6 +133,9 @@ func signIndex(to io.Writer, f *os.File, reset bool, keys []sign.Signer) error {
 	var data bytes.Buffer
 	if _, err := io.Copy(&data, io.LimitReader(f, 1<<30)); err != nil {
 		return err
+	}
+	if _, err := apk.ReadIndex(bytes.NewReader(data.Bytes()), apk.Limits{}); err != nil {
+		return &codeError{exitTrust, err}
 	}
 	if reset {
 		return apk.ReplaceIndexSignatures(to, data.Bytes(), signers(keys)...)
