@@ -34,9 +34,10 @@ func (o *worldFlags) flags(cmd *cobra.Command) {
 
 func (a *app) whyCommand() *cobra.Command {
 	var o worldFlags
+	var file string
 	cmd := &cobra.Command{
-		Use:   "why PACKAGE",
-		Short: "say who needs a package",
+		Use:   "why PACKAGE | --file PACKAGE [PATH | DEPENDENCY]",
+		Short: "say who needs a package, or which of its files brings what it needs",
 		Long: `why tells the shortest ways from what is asked for to a PACKAGE: a name, something that is
 provided (so:libz.so.1, cmd:sh), or either with a constraint.
 
@@ -46,13 +47,36 @@ over. Of a build environment: --recipe. Of an image: --image.
 Without one of these it tells who needs the package in the workspace: its images, the
 environments of its recipes, and the packages of its repositories.
 
-Its exit code is 1 where nothing needs the package.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.runWhy(cmd.Context(), o, args[0]) },
+Its exit code is 1 where nothing needs the package.
+
+` + whyFileLong,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if file == "" {
+				return cobra.ExactArgs(1)(cmd, args)
+			}
+			if file != anyFile {
+				args = append(args, file)
+			}
+			return cobra.RangeArgs(1, 2)(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case file == "":
+				return a.runWhy(cmd.Context(), o, args[0])
+			case file != anyFile:
+				args = append(args, file) // --file=PATH
+			}
+			return a.runWhyFile(cmd.Context(), o.universe, args)
+		},
 	}
 	o.flags(cmd)
+	cmd.Flags().StringVar(&file, "file", "", "tell which files of the package bring what it needs and provides")
+	cmd.Flags().Lookup("file").NoOptDefVal = anyFile
 	return cmd
 }
+
+// anyFile is the value of --file without one.
+const anyFile = "*"
 
 func (a *app) runWhy(ctx context.Context, o worldFlags, name string) error {
 	wanted, err := apk.ParseDependency(name)
