@@ -163,7 +163,7 @@ func (w *schemaWriter) of(t reflect.Type, path string, required bool) *Schema {
 		s.Type = append([]string{"integer"}, empty...)
 		s.Minimum, s.Maximum = new(int64), new(uint64(math.MaxUint64)>>(64-t.Bits()))
 	case reflect.Slice:
-		s.Type, s.Items = append([]string{"array"}, empty...), w.of(t.Elem(), path, false)
+		s.Type, s.Items = append([]string{"array"}, empty...), w.of(t.Elem(), path, demands(t.Elem()))
 		if required {
 			s.MinItems = 1
 		}
