@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -14,60 +16,100 @@ import (
 	"github.com/tarn-build/tarn/recipes"
 )
 
-// rule says which entries of a package a split step takes. An entry that is taken
-// takes all that lies below it.
-type rule func(name string, d fs.DirEntry) bool
+// rule says which entries of a package a split step takes, and where to: the path that
+// stands for the entry in the other package. An entry that is taken takes all that lies below it.
+type rule func(name string, d fs.DirEntry) (target string, takes bool)
 
 // globs takes what one of the patterns matches as a whole path.
 func globs(patterns ...string) rule {
-	return func(name string, _ fs.DirEntry) bool {
-		return slices.ContainsFunc(patterns, func(p string) bool { return doublestar.MatchUnvalidated(p, name) })
+	return func(name string, _ fs.DirEntry) (string, bool) {
+		return name, slices.ContainsFunc(patterns, func(p string) bool { return doublestar.MatchUnvalidated(p, name) })
 	}
 }
 
 // either takes what one of the rules takes.
 func either(rules ...rule) rule {
-	return func(name string, d fs.DirEntry) bool {
-		return slices.ContainsFunc(rules, func(r rule) bool { return r(name, d) })
+	return func(name string, d fs.DirEntry) (string, bool) {
+		for _, r := range rules {
+			if target, takes := r(name, d); takes {
+				return target, true
+			}
+		}
+		return "", false
 	}
 }
 
-// but takes what a rule takes and another leaves.
-func but(r, except rule) rule {
-	return func(name string, d fs.DirEntry) bool { return r(name, d) && !except(name, d) }
+// only takes what a rule takes and a test lets pass.
+func only(test func(d fs.DirEntry) bool, r rule) rule {
+	return func(name string, d fs.DirEntry) (string, bool) {
+		target, takes := r(name, d)
+		return target, takes && test(d)
+	}
 }
 
 func links(r rule) rule {
-	return func(name string, d fs.DirEntry) bool { return d.Type() == fs.ModeSymlink && r(name, d) }
+	return only(func(d fs.DirEntry) bool { return d.Type() == fs.ModeSymlink }, r)
 }
 
-func folders(r rule) rule {
-	return func(name string, d fs.DirEntry) bool { return d.IsDir() && r(name, d) }
+func folders(r rule) rule { return only(fs.DirEntry.IsDir, r) }
+
+func files(r rule) rule { return only(func(d fs.DirEntry) bool { return !d.IsDir() }, r) }
+
+// gather takes what lies in one of some folders into another.
+func gather(into string, from ...string) rule {
+	return func(name string, _ fs.DirEntry) (string, bool) {
+		return path.Join(into, path.Base(name)), slices.Contains(from, path.Dir(name))
+	}
 }
 
-func files(r rule) rule {
-	return func(name string, d fs.DirEntry) bool { return !d.IsDir() && r(name, d) }
-}
+// infoIndex is the index of info pages, which each machine makes of those it has.
+const infoIndex = "usr/share/info/dir"
 
 var (
-	manpages = globs("usr/share/man", "usr/local/share/man", "usr/man")
+	manpages = gather("usr/share/man", "usr/share/man", "usr/local/share/man", "usr/man")
 	infodir  = globs("usr/share/info")
-	alldocs  = either(but(files(globs("usr/share/info/**")), globs("usr/share/info/dir")),
-		globs("usr/share/man", "usr/local/share/man", "usr/man", "usr/share/doc", "usr/local/share/doc"))
-	locales = globs("usr/share/locale")
-	static  = files(globs("**/*.a"))
-	bin     = files(globs("usr/bin/*"))
-	// dev is what only compiling against a package needs. The shared libraries
-	// themselves stay; the links without a version that the linker looks for go.
-	dev = either(
-		globs("usr/include", "usr/lib/pkgconfig", "usr/share/pkgconfig", "usr/share/aclocal", "usr/share/gettext",
-			"usr/bin/*-config", "usr/share/vala/vapi", "usr/share/gir-[0-9]*", "usr/share/qt*/mkspecs", "usr/lib/qt*/mkspecs",
-			"usr/lib/cmake", "usr/lib/glade/modules", "usr/share/glade/catalogs"),
-		folders(globs("**/include")),
-		files(globs("{lib,usr}/**/*.a", "{lib,usr}/**/*.[cho]", "{lib,usr}/**/*.prl")),
-		links(globs("{lib,usr/lib}/*.so")),
-	)
+	alldocs  = either(infodir, manpages, gather("usr/share/doc", "usr/share/doc", "usr/local/share/doc"))
+	locales  = globs("usr/share/locale")
+	static   = files(globs("{lib,usr}/**/*.a"))
+	bin      = globs("usr/bin/*")
 )
+
+// dev is what only compiling against a package needs, below a prefix such as usr. The shared
+// libraries themselves stay; the links without a version that the linker looks for go.
+func dev(prefix string) rule {
+	below := func(patterns ...string) []string {
+		for i, p := range patterns {
+			patterns[i] = path.Join(quoteGlob(prefix), p)
+		}
+		return patterns
+	}
+	trees, libraries := []string{prefix}, []string{path.Join(prefix, "lib")}
+	if first, _, _ := strings.Cut(prefix, "/"); first == "usr" {
+		trees = append(trees, "lib")
+	}
+	if parent, isUsr := strings.CutSuffix("/"+prefix, "/usr"); isUsr {
+		libraries = append(libraries, strings.TrimPrefix(parent+"/lib", "/"))
+	}
+	return either(
+		globs(below("include", "lib/pkgconfig", "share/pkgconfig", "share/aclocal", "share/gettext", "bin/*-config", "bin/*_config",
+			"share/vala/vapi", "share/gir-[0-9]*", "share/qt*/mkspecs", "lib/qt*/mkspecs", "lib/cmake", "share/cmake",
+			"lib/glade/modules", "share/glade/catalogs")...),
+		folders(globs("**/include")),
+		files(func(name string, _ fs.DirEntry) (string, bool) {
+			inside := slices.ContainsFunc(trees, func(tree string) bool { return tree == "." || strings.HasPrefix(name, tree+"/") })
+			ok := doublestar.MatchUnvalidated("**/*.{a,c,h,o,prl}", name)
+			return name, inside && ok
+		}),
+		links(func(name string, _ fs.DirEntry) (string, bool) {
+			return name, path.Ext(name) == ".so" && slices.Contains(libraries, path.Dir(name))
+		}),
+	)
+}
+
+// quoteGlob makes a pattern of a path that matches the path alone.
+func quoteGlob(p string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `{`, `\{`).Replace(p)
+}
 
 // split makes a step that moves what a rule takes from a package (the main one, or
 // the one that its input names) to the package that the step stands in.
@@ -75,28 +117,90 @@ func split(r rule) native {
 	return func(ctx context.Context, c Context, s recipes.Step) error { return c.move(ctx, s, r) }
 }
 
-// splitLib moves shared libraries: all, or those that the input patterns name,
+// splitDev moves what development needs.
+func splitDev(ctx context.Context, c Context, s recipes.Step) error {
+	prefix := path.Clean(strings.TrimLeft(s.Inputs["prefix"], "/"))
+	if !fs.ValidPath(prefix) {
+		return fmt.Errorf("split/dev: prefix %q leads out of the package", s.Inputs["prefix"])
+	}
+	return c.move(ctx, s, dev(prefix))
+}
+
+// splitInfo makes a step that moves info pages, among others. Their index goes for good.
+func splitInfo(r rule) native {
+	return func(ctx context.Context, c Context, s recipes.Step) error {
+		from, _, err := c.fromTo(s)
+		if err != nil {
+			return err
+		}
+		if err := c.Work.Remove(path.Join(from, infoIndex)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return c.move(ctx, s, r)
+	}
+}
+
+// splitBin moves programs, to a package X-bin from the package X where there is one.
+func splitBin(ctx context.Context, c Context, s recipes.Step) error {
+	if name, found := strings.CutSuffix(s.Package, "-bin"); found && s.Inputs["package"] == "" && name != "" {
+		if info, err := c.Work.Lstat(path.Join(OutPath, name)); err == nil && info.IsDir() {
+			s.Inputs = maps.Clone(s.Inputs)
+			if s.Inputs == nil {
+				s.Inputs = map[string]string{}
+			}
+			s.Inputs["package"] = name
+		}
+	}
+	from, _, err := c.fromTo(s)
+	if err != nil {
+		return err
+	}
+	if info, err := c.Work.Stat(path.Join(from, "usr/bin")); err != nil || !info.IsDir() {
+		return fmt.Errorf("split/bin: %s has no folder usr/bin", path.Base(from))
+	}
+	return c.move(ctx, s, bin)
+}
+
+// splitLib moves shared libraries: all, or those that the input patterns names,
 // from lib, usr/lib and the folders that the input paths names.
 func splitLib(ctx context.Context, c Context, s recipes.Step) error {
-	patterns := strings.Fields(s.Inputs["patterns"])
-	names := []string{"*.so.*"}
-	if len(patterns) > 0 {
-		names = names[:0]
-		for _, p := range patterns {
+	var names []string
+	for p := range eachLine(s.Inputs["patterns"]) {
+		if p == "*" {
+			names = append(names, "*.so.*")
+		} else {
 			names = append(names, "lib"+p+".so.*")
 		}
 	}
-	var all []string
-	for _, folder := range append([]string{"lib", "usr/lib"}, strings.Fields(s.Inputs["paths"])...) {
-		for _, name := range names {
-			pattern := path.Join(strings.Trim(folder, "/"), name)
-			if !doublestar.ValidatePattern(pattern) {
-				return fmt.Errorf("pattern %q is malformed", pattern)
-			}
-			all = append(all, pattern)
+	if len(names) == 0 {
+		names = []string{"*.so.*"}
+	}
+	for _, name := range names {
+		if _, err := path.Match(name, ""); err != nil {
+			return fmt.Errorf("split/lib: pattern %q is malformed", name)
 		}
 	}
-	return c.move(ctx, s, files(globs(all...)))
+	folders := []string{"lib", "usr/lib"}
+	for p := range eachLine(s.Inputs["paths"]) {
+		folders = append(folders, strings.Trim(path.Clean(p), "/"))
+	}
+	return c.move(ctx, s, files(func(name string, _ fs.DirEntry) (string, bool) {
+		return name, slices.Contains(folders, path.Dir(name)) && slices.ContainsFunc(names, func(pattern string) bool {
+			matches, err := path.Match(pattern, path.Base(name))
+			return err == nil && matches
+		})
+	}))
+}
+
+// eachLine gives the lines of a list without what is around them, but for empty ones.
+func eachLine(list string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for line := range strings.Lines(list) {
+			if line = strings.TrimSpace(line); line != "" && !yield(line) {
+				return
+			}
+		}
+	}
 }
 
 // packageFolder is the folder of a package below the work folder.
@@ -149,13 +253,15 @@ func (c Context) move(ctx context.Context, s recipes.Step, take rule) error {
 	if err != nil {
 		return err
 	}
-	var taken []string
+	type pair struct{ source, target string }
+	var taken []pair
 	err = c.walk(ctx, from, func(p string, d fs.DirEntry) error {
 		inside := strings.TrimPrefix(p, from+"/")
-		if !take(inside, d) {
+		target, takes := take(inside, d)
+		if !takes {
 			return nil
 		}
-		taken = append(taken, inside)
+		taken = append(taken, pair{inside, target})
 		if d.IsDir() {
 			return fs.SkipDir
 		}
@@ -165,18 +271,18 @@ func (c Context) move(ctx context.Context, s recipes.Step, take rule) error {
 		return err
 	}
 	for _, p := range taken {
-		if err := c.moveOne(from, to, p); err != nil {
+		if err := c.moveOne(from, to, p.source, p.target); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// moveOne moves one entry with all below it; folders that are there on both sides
-// become one, and folders that it leaves empty go.
-func (c Context) moveOne(from, to, p string) error {
-	source, target := path.Join(from, p), path.Join(to, p)
-	if err := c.sameFolders(from, to, path.Dir(p)); err != nil {
+// moveOne moves the entry p of a package with all below it to q in another; folders that are
+// there on both sides become one, and folders that it leaves empty go.
+func (c Context) moveOne(from, to, p, q string) error {
+	source, target := path.Join(from, p), path.Join(to, q)
+	if err := c.sameFolders(from, to, path.Dir(q)); err != nil {
 		return err
 	}
 	there, err := c.Work.Lstat(target)
@@ -190,7 +296,7 @@ func (c Context) moveOne(from, to, p string) error {
 			return err
 		}
 		for _, e := range entries {
-			if err := c.moveOne(from, to, path.Join(p, e.Name())); err != nil {
+			if err := c.moveOne(from, to, path.Join(p, e.Name()), path.Join(q, e.Name())); err != nil {
 				return err
 			}
 		}
@@ -198,7 +304,7 @@ func (c Context) moveOne(from, to, p string) error {
 			return err
 		}
 	case err == nil && (there.IsDir() || here.IsDir()):
-		return fmt.Errorf("%s is a folder in one package and none in the other", p)
+		return fmt.Errorf("%s is a folder in one package and none in the other", q)
 	default:
 		if err := c.Work.Rename(source, target); err != nil {
 			return err
