@@ -125,6 +125,9 @@ func (b *Builder) runAll(ctx context.Context, p *plan.Plan, env *environment.Env
 	if err := source.PlaceFiles(work.root, p.Script, b.Sources); err != nil {
 		return err
 	}
+	if err := placeCompilerFiles(work.root, p); err != nil {
+		return err
+	}
 	r := b.runner(p.Script, env, box, work, log)
 	if _, given := r.env["SOURCE_DATE_EPOCH"]; !given {
 		r.env["SOURCE_DATE_EPOCH"] = fmt.Sprint(p.Script.Time)
