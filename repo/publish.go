@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tarn-build/tarn/pkg/adb"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/store"
 )
@@ -76,6 +77,9 @@ type Publisher struct {
 	Arches []apk.Arch
 	// Description of the repository, in the index; "" leaves what is there.
 	Description string
+	// V3 writes Packages.adb beside the index: the same packages in an index of version 3
+	// of the format. Where there is one already it is written in any case.
+	V3 bool
 }
 
 // Published is what Publisher did.
@@ -226,7 +230,7 @@ func Arches(ctx context.Context, s Lister) ([]apk.Arch, error) {
 		if err != nil {
 			return nil, err
 		}
-		if slices.Contains(inside, indexName) {
+		if slices.Contains(inside, indexName) || slices.Contains(inside, indexName3) {
 			arches = append(arches, arch)
 		}
 	}
@@ -617,7 +621,9 @@ func (p *Publisher) stamp(c *change) time.Time {
 //	what nobody names any more        snapshots first, then packages
 func (p *Publisher) commit(ctx context.Context, c *change, done *Published) error {
 	if !c.changed && len(c.put) == 0 && !c.redraw && !c.recovered {
-		return nil
+		if there, err := p.hasIndex3(ctx, c); err != nil || there || !p.V3 {
+			return err
+		}
 	}
 	folder := string(c.arch)
 	c.compact()
@@ -703,7 +709,39 @@ func (p *Publisher) putIndex(ctx context.Context, c *change, x *apk.Index) error
 		return err
 	}
 	c.version = o.Version
-	return o.Close()
+	if err := o.Close(); err != nil {
+		return err
+	}
+	return p.putIndex3(ctx, c, x)
+}
+
+// putIndex3 writes the same packages as an index of version 3. Whoever is killed before
+// it leaves the one that was there, of whose packages none has been removed yet.
+func (p *Publisher) putIndex3(ctx context.Context, c *change, x *apk.Index) error {
+	if there, err := p.hasIndex3(ctx, c); err != nil || !there && !p.V3 {
+		return err
+	}
+	name := string(c.arch) + "/" + indexName3
+	var b bytes.Buffer
+	if err := apk.WriteIndex(&b, &apk.Index{Format: apk.V3, Description: x.Description, Entries: x.Entries}, p.Keys...); err != nil {
+		return err
+	}
+	if err := p.Storage.Put(ctx, name, &b, Condition{}); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// hasIndex3 tells whether an index of version 3 is there.
+func (p *Publisher) hasIndex3(ctx context.Context, c *change) (bool, error) {
+	o, err := p.Storage.Open(ctx, string(c.arch)+"/"+indexName3, "")
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, o.Close()
 }
 
 // keepReplaced keeps the package that is about to be replaced, for those who read an
@@ -802,12 +840,15 @@ type IndexOptions struct {
 	// RewriteArch is what the index says of every package; "" is what it says itself.
 	RewriteArch apk.Arch
 	Description string
+	// Format is the version of the index, and Compression that of one of version 3.
+	Format      apk.Format
+	Compression adb.Compression
 }
 
 // IndexFiles makes an index of package files, signed by the keys. What is wrong with a
 // package is in the error, for all of them.
 func IndexFiles(ctx context.Context, files []string, o IndexOptions, keys ...apk.Signer) ([]byte, *apk.Index, error) {
-	c := &change{index: &apk.Index{Description: o.Description}, listed: map[string]int{}}
+	c := &change{index: &apk.Index{Format: o.Format, Compression: o.Compression, Description: o.Description}, listed: map[string]int{}}
 	if o.Merge != nil {
 		if c.index.Description == "" {
 			c.index.Description = o.Merge.Description

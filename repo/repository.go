@@ -23,6 +23,10 @@ import (
 // indexName is the name of the index in the folder of an architecture.
 const indexName = "APKINDEX.tar.gz"
 
+// indexName3 is that of an index of version 3 of the format, which is read where there is
+// no other.
+const indexName3 = "Packages.adb"
+
 // Limits on what a repository may send, in bytes.
 const (
 	maxIndexBytes   = 64 << 20 // compressed
@@ -64,6 +68,7 @@ type Repository struct {
 	mu      sync.Mutex
 	keys    apk.KeySet // of options, and what was discovered
 	indexes map[apk.Arch]*apk.Index
+	names   map[apk.Arch]string     // how the index calls packages' files: see apk.Index.Names
 	folders map[*apk.Entry]apk.Arch // in whose index an entry stands: its file lies beside it
 }
 
@@ -123,7 +128,7 @@ func Open(location string, o Options) (*Repository, error) {
 // OpenStorage gives the repository that a storage holds; location is how messages call
 // it, and by what it is remembered.
 func OpenStorage(location string, s Storage, o Options) *Repository {
-	return &Repository{location: location, id: location, storage: s, options: o, keys: o.Keys, indexes: map[apk.Arch]*apk.Index{}, folders: map[*apk.Entry]apk.Arch{}}
+	return &Repository{location: location, id: location, storage: s, options: o, keys: o.Keys, indexes: map[apk.Arch]*apk.Index{}, names: map[apk.Arch]string{}, folders: map[*apk.Entry]apk.Arch{}}
 }
 
 // Name is the repository's location, without a password.
@@ -160,7 +165,7 @@ func (r *Repository) Index(ctx context.Context, arch apk.Arch) (*apk.Index, erro
 		return nil, err
 	}
 	index.Entries = slices.DeleteFunc(index.Entries, func(e *apk.Entry) bool { return !suits(e.Arch, arch) })
-	r.indexes[arch] = index
+	r.indexes[arch], r.names[arch] = index, index.Names
 	for _, e := range index.Entries {
 		r.folders[e] = arch
 	}
@@ -201,6 +206,11 @@ func (r *Repository) readIndexFile(ctx context.Context, arch apk.Arch) (*indexFi
 	}
 	known, kept := r.recall(arch)
 	o, err := r.storage.Open(ctx, f.path, known)
+	if errors.Is(err, fs.ErrNotExist) && r.snapshot == "" {
+		if third, err3 := r.storage.Open(ctx, folder+"/"+indexName3, known); err3 == nil {
+			f.path, o, err = folder+"/"+indexName3, third, nil
+		}
+	}
 	if _, unreachable := errors.AsType[*UnreachableError](err); unreachable && r.options.Offline && kept != nil {
 		f.data, f.version, f.kept = kept, known, true
 		return f, nil
@@ -265,8 +275,8 @@ func readAtMost(r io.Reader, limit int64) ([]byte, error) {
 }
 
 // Identity is the checksum that the index gives the package. It covers the control
-// section, which holds the SHA-256 of the data.
-func (r *Repository) Identity(e *apk.Entry) string { return e.Checksum.String() }
+// section, which holds the SHA-256 of the data, and in version 3 that of each file.
+func (r *Repository) Identity(e *apk.Entry) string { return e.Identity() }
 
 // Fetch puts a package into the store. It is checked before that: its size, its
 // control section against the index's checksum, its data against the control
@@ -274,7 +284,7 @@ func (r *Repository) Identity(e *apk.Entry) string { return e.Checksum.String() 
 func (r *Repository) Fetch(ctx context.Context, st *store.Store, e *apk.Entry) (store.Digest, error) {
 	fetched := store.NewHash("fetched package")
 	fetched.Line("name", e.FileName())
-	fetched.Line("checksum", e.Checksum.String())
+	fetched.Line("checksum", e.Identity())
 	fetched.Line("size", e.FileSize)
 	var known struct{ Digest store.Digest }
 	if found, err := st.Recall(fetched.Sum(), &known); err != nil {
@@ -320,7 +330,11 @@ func (r *Repository) fetch(ctx context.Context, f *os.File, arch apk.Arch, e *ap
 	if err != nil {
 		return err
 	}
-	err = r.fetchFrom(ctx, f, folder+"/"+e.FileName(), e)
+	file, err := r.packageFile(arch, e)
+	if err != nil {
+		return err
+	}
+	err = r.fetchFrom(ctx, f, folder+"/"+file, e)
 	if err == nil || !isTrust(err) && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -330,6 +344,18 @@ func (r *Repository) fetch(ctx context.Context, f *os.File, arch apk.Arch, e *ap
 		return nil
 	}
 	return err
+}
+
+// packageFile is the path of a package's file below the folder of an architecture.
+func (r *Repository) packageFile(arch apk.Arch, e *apk.Entry) (string, error) {
+	r.mu.Lock()
+	index := apk.Index{Names: r.names[arch]}
+	r.mu.Unlock()
+	name, err := index.PackageFile(e)
+	if err != nil {
+		return "", &TrustError{r.location + "/" + string(arch), err.Error()}
+	}
+	return name, nil
 }
 
 // fetchFrom copies a file of the repository, and checks that it is the package e.
@@ -391,13 +417,9 @@ func checkPackage(f *os.File, e *apk.Entry) error {
 	if err != nil {
 		return &TrustError{e.FileName(), err.Error()}
 	}
-	switch {
-	case p.Checksum != e.Checksum:
-		return &TrustError{e.FileName(), fmt.Sprintf("checksum does not match the index: expected %s, found %s", e.Checksum, p.Checksum)}
-	case p.Info.Name != e.Name || p.Info.Version != e.Version:
-		return &TrustError{e.FileName(), fmt.Sprintf("the package calls itself %s", p.Info.FullName())}
-	case e.Arch != "" && !suits(p.Info.Arch, e.Arch) && e.Arch != noArch:
-		return &TrustError{e.FileName(), fmt.Sprintf("the package is for %s, and the index says %s", p.Info.Arch, e.Arch)}
+	if err := p.Matches(e); err != nil {
+		wrong, _ := errors.AsType[*apk.TrustError](err)
+		return &TrustError{wrong.What, wrong.Why}
 	}
 	if err := p.VerifyData(); err != nil {
 		return &TrustError{e.FileName(), err.Error()}

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -88,8 +89,16 @@ func (r *Repository) Verify(ctx context.Context, arch apk.Arch, o VerifyOptions)
 	if err != nil {
 		return wrong(err)
 	}
+	r.mu.Lock()
+	r.names[arch] = index.Names
+	r.mu.Unlock()
 	report.Made, _ = made(index)
 	report.Verified = append(report.Verified, verified(file.path, key, r.checkNewest(arch, file, index)))
+	if third, found, err := r.verifyIndex3(ctx, arch, file, index, keys); err != nil {
+		return nil, err
+	} else if found {
+		report.Verified = append(report.Verified, third)
+	}
 	owners := newOwners(index.Entries)
 	found, err := r.verifyPackages(ctx, arch, index.Entries, keys, o.Jobs, owners)
 	if err != nil {
@@ -105,6 +114,74 @@ func (r *Repository) Verify(ctx context.Context, arch apk.Arch, o VerifyOptions)
 	}
 	report.Findings = append(report.Findings, beside...)
 	return report, nil
+}
+
+// verifyIndex3 checks the index of version 3 that lies beside the one that was read: its
+// signature, and that it lists the same packages.
+func (r *Repository) verifyIndex3(ctx context.Context, arch apk.Arch, beside *indexFile, index *apk.Index, keys apk.KeySet) (_ Verified, found bool, err error) {
+	path := string(arch) + "/" + indexName3
+	if beside.path == path || r.snapshot != "" {
+		return Verified{}, false, nil
+	}
+	o, err := r.storage.Open(ctx, path, "")
+	if errors.Is(err, fs.ErrNotExist) {
+		return Verified{}, false, nil
+	}
+	if err != nil {
+		return Verified{}, false, err
+	}
+	defer o.Close()
+	data, err := readAtMost(o, maxIndexBytes)
+	if err != nil {
+		return Verified{}, false, err
+	}
+	key, err := apk.VerifyIndex(data, keys)
+	if err != nil {
+		return verified(path, "", &TrustError{r.location + "/" + path, err.Error()}), true, nil
+	}
+	third, err := parseIndex(r.location+"/"+path, data, nil)
+	if err != nil {
+		return verified(path, "", &TrustError{r.location + "/" + path, err.Error()}), true, nil
+	}
+	listed := make(map[string]string, len(index.Entries))
+	for _, e := range index.Entries {
+		listed[e.FullName()] = e.Identity()
+	}
+	for _, e := range third.Entries {
+		if listed[e.FullName()] != e.Identity() {
+			return verified(path, "", &TrustError{r.location + "/" + path, fmt.Sprintf("it lists %s %s, which %s does not", e.FullName(), e.Identity(), indexName)}), true, nil
+		}
+	}
+	if len(third.Entries) != len(index.Entries) {
+		return verified(path, "", &TrustError{r.location + "/" + path, fmt.Sprintf("it lists %d packages, and %s %d", len(third.Entries), indexName, len(index.Entries))}), true, nil
+	}
+	return verified(path, key, nil), true, nil
+}
+
+// VerifyIndexFile checks the signature of an index that is a file, of either version, and
+// that it can be read. What does not hold is a *TrustError.
+func VerifyIndexFile(f *os.File, name string, keys apk.KeySet) (key string, err error) {
+	data, err := readAtMost(f, maxIndexBytes)
+	if err == nil {
+		key, err = apk.VerifyIndex(data, keys)
+	}
+	return key, readable(data, name, err)
+}
+
+// CheckIndexFile is VerifyIndexFile without a look at the signature.
+func CheckIndexFile(f *os.File, name string) error {
+	data, err := readAtMost(f, maxIndexBytes)
+	return readable(data, name, err)
+}
+
+func readable(data []byte, name string, err error) error {
+	if err == nil {
+		_, err = apk.ReadIndex(bytes.NewReader(data), apk.Limits{})
+	}
+	if err != nil {
+		return &TrustError{strings.TrimSpace(name), err.Error()}
+	}
+	return nil
 }
 
 func verified(name, key string, err error) Verified {
@@ -168,10 +245,27 @@ func VerifyFile(f *os.File, name string, keys apk.KeySet) (key string, err error
 	return verifyFile(f, name, keys, func(*apk.Info, []string) {})
 }
 
+// CheckFile is VerifyFile without a look at the signature.
+func CheckFile(f *os.File, name string) error {
+	_, err := checkFile(f, name, func(*apk.Info, []string) {})
+	return err
+}
+
 func verifyFile(f *os.File, name string, keys apk.KeySet, owns func(info *apk.Info, paths []string)) (key string, err error) {
-	info, err := f.Stat()
+	p, err := checkFile(f, name, owns)
 	if err != nil {
 		return "", err
+	}
+	if key, err = p.VerifySignature(keys); err != nil {
+		return "", &TrustError{strings.TrimSpace(name), err.Error()}
+	}
+	return key, nil
+}
+
+func checkFile(f *os.File, name string, owns func(info *apk.Info, paths []string)) (*apk.Package, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
 	}
 	p, err := apk.ReadPackage(f, info.Size(), apk.Limits{})
 	if err == nil {
@@ -185,13 +279,10 @@ func verifyFile(f *os.File, name string, keys apk.KeySet, owns func(info *apk.In
 		})
 		owns(&p.Info, paths)
 	}
-	if err == nil {
-		key, err = p.VerifySignature(keys)
-	}
 	if err != nil {
-		return "", &TrustError{strings.TrimSpace(name), err.Error()}
+		return nil, &TrustError{strings.TrimSpace(name), err.Error()}
 	}
-	return key, nil
+	return p, nil
 }
 
 // foreign finds packages that an index lists and that are for another architecture.

@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/tarn-build/tarn/pkg/adb"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/repo"
 )
@@ -23,6 +25,8 @@ type indexOptions struct {
 	arch        string
 	rewriteArch string
 	description string
+	format      string
+	compression string
 }
 
 func (a *app) indexCommand() *cobra.Command {
@@ -39,7 +43,9 @@ named anew. Its signature is not looked at: publish is the verb for a repository
 		RunE: func(cmd *cobra.Command, args []string) error { return a.runIndex(cmd.Context(), o, args) },
 	}
 	f := cmd.Flags()
-	f.StringVarP(&o.output, "output", "o", "APKINDEX.tar.gz", "the index to write")
+	f.StringVarP(&o.output, "output", "o", "", "the index to write (default: APKINDEX.tar.gz, or Packages.adb with --format v3)")
+	f.StringVar(&o.format, "format", "", "v2 (APKINDEX.tar.gz) or v3 (Packages.adb, which lists packages of both versions) (default: as --output is called)")
+	f.StringVar(&o.compression, "compression", "deflate", "of --format v3: deflate, zstd or none")
 	o.add(f, "the private key that signs, or exec:NAME.rsa.pub PROGRAM ARGUMENT...; several all sign")
 	f.BoolVarP(&o.merge, "merge", "m", false, "keep what the index that is there lists")
 	f.StringVarP(&o.source, "source", "s", "", "the index to merge with (default: the one to write)")
@@ -55,6 +61,9 @@ func (a *app) runIndex(ctx context.Context, o indexOptions, args []string) error
 		return err
 	}
 	how := repo.IndexOptions{Description: o.description}
+	if how.Format, how.Compression, err = o.formatOf(); err != nil {
+		return err
+	}
 	if o.arch != "" {
 		if how.Arch, err = apk.ParseArch(o.arch); err != nil {
 			return usagef("--arch: %v", err)
@@ -90,6 +99,9 @@ func (a *app) runIndex(ctx context.Context, o indexOptions, args []string) error
 		if is[*repo.TrustError](err) {
 			return &codeError{exitTrust, err}
 		}
+		if is[*apk.FormatError](err) {
+			return usagef("%v\n  hint: --format v3 makes an index that lists packages of both versions", err)
+		}
 		return err
 	}
 	if err := renameio.WriteFile(o.output, data, 0o644); err != nil {
@@ -100,6 +112,37 @@ func (a *app) runIndex(ctx context.Context, o indexOptions, args []string) error
 	}
 	fmt.Fprintf(a.out, "%s: %d packages\n", o.output, len(index.Entries))
 	return nil
+}
+
+// formatOf is the version of the format that flags ask for. It names the output where
+// they do not.
+func (o *indexOptions) formatOf() (apk.Format, adb.Compression, error) {
+	if o.format == "" {
+		o.format = "v2"
+		if strings.HasSuffix(o.output, ".adb") {
+			o.format = "v3"
+		}
+	}
+	c, err := adb.ParseCompression(o.compression)
+	if err != nil {
+		return 0, 0, usagef("--compression: %v\n  hint: there are deflate, zstd and none", err)
+	}
+	format, err := parseFormat(o.format)
+	if o.output == "" {
+		o.output = map[apk.Format]string{apk.V2: "APKINDEX.tar.gz", apk.V3: "Packages.adb"}[format]
+	}
+	return format, c, err
+}
+
+// parseFormat reads a version of the format of packages.
+func parseFormat(s string) (apk.Format, error) {
+	switch s {
+	case "v2":
+		return apk.V2, nil
+	case "v3":
+		return apk.V3, nil
+	}
+	return 0, usagef("--format: unknown format %q\n  hint: there are v2 and v3", s)
 }
 
 // packageFiles are the files that arguments name, and those like patterns in folders that

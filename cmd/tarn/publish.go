@@ -28,6 +28,7 @@ type publishOptions struct {
 	readmit     bool
 	keep        int
 	snapshots   int
+	v3          bool
 	withdraw    []string
 	reason      string
 	rollback    string
@@ -71,6 +72,7 @@ the new one alone, trusting the old one once more with --keyring-append OLD.rsa.
 	f.BoolVar(&o.readmit, "readmit", false, "publish packages although they were withdrawn")
 	f.IntVar(&o.keep, "keep", 0, "how many versions of each package stay listed (default: all)")
 	f.IntVar(&o.snapshots, "snapshots", 10, "how many of the indexes before this one are kept, with their packages")
+	f.BoolVar(&o.v3, "v3", false, "also write Packages.adb, the index of version 3 of the format; where there is one it is kept up")
 	f.StringSliceVar(&o.withdraw, "withdraw", nil, "NAME=VERSION of a package to take out of the repository")
 	f.StringVar(&o.reason, "reason", "", "why, for those who look for what was withdrawn")
 	f.StringVar(&o.rollback, "rollback", "", "set the repository back to what it was at this time, e.g. 2026-01-31T12:00:00Z")
@@ -144,7 +146,7 @@ func (a *app) openPublisher(ws *workspace, o *publishOptions) (*repo.Publisher, 
 	}
 	p := &repo.Publisher{
 		Storage: repo.Folder(dir), Name: relative(dir), Store: st, Time: time.Now(), Description: o.description,
-		Replace: o.replace, Readmit: o.readmit, Rebuild: o.rebuild, Keep: o.keep, Snapshots: o.snapshots,
+		Replace: o.replace, Readmit: o.readmit, Rebuild: o.rebuild, Keep: o.keep, Snapshots: o.snapshots, V3: o.v3,
 	}
 	if date := os.Getenv("SOURCE_DATE_EPOCH"); date != "" {
 		if p.Time, err = parseDate(date); err != nil {

@@ -240,7 +240,7 @@ func readIndexFile(flag, name string) (index *apk.Index, tags map[string]string,
 	if err != nil {
 		return nil, nil, usagef("%s: %v", flag, err)
 	}
-	if bytes.HasPrefix(data, []byte{0x1f, 0x8b}) {
+	if bytes.HasPrefix(data, []byte{0x1f, 0x8b}) || bytes.HasPrefix(data, []byte("ADB")) {
 		index, err = apk.ReadIndex(bytes.NewReader(data), apk.Limits{})
 	} else {
 		index, err = apk.ReadIndexText(bytes.NewReader(data), apk.Limits{})

@@ -27,7 +27,7 @@ type verifyOptions struct {
 func (a *app) verifyCommand() *cobra.Command {
 	var o verifyOptions
 	cmd := &cobra.Command{
-		Use:   "verify [REPOSITORY... | PACKAGE.apk...]",
+		Use:   "verify [REPOSITORY... | FILE...]",
 		Short: "check signatures and checksums of a repository or of packages",
 		Long: `verify checks a repository (a folder or an address; the workspace's own when none is
 named) as a whole: the signature and age of the index, and of each package in it presence,
@@ -35,7 +35,8 @@ size, checksum, data, every file, and signature (exit 6). Then that something pr
 what each package needs, here or in a --repository-append, that nothing else lies there,
 and that no two packages bring the same file (exit 1; warnings change no exit code).
 
-Files that end in .apk are checked by themselves.`,
+Packages (*.apk) and indexes (*.tar.gz, *.adb) that are named as files are checked by
+themselves, of either version of the format; --allow-untrusted leaves out who signed them.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.runVerify(cmd.Context(), o, args) },
 	}
 	f := cmd.Flags()
@@ -43,6 +44,7 @@ Files that end in .apk are checked by themselves.`,
 	f.StringSliceVarP(&o.repositories, "repository-append", "r", nil, "a further repository that may provide what packages need")
 	f.IntVarP(&o.jobs, "jobs", "j", 0, "how many packages to check at once (default: one for each processor)")
 	o.add(f)
+	f.BoolVar(&o.allowUntrusted, "allow-untrusted", false, "of files that are named: check all but the signatures")
 	return cmd
 }
 
@@ -118,18 +120,15 @@ func (a *app) runVerify(ctx context.Context, o verifyOptions, args []string) err
 }
 
 func (a *app) verifyOne(ctx context.Context, ws *workspace, st *store.Store, o *verifyOptions, keys *sign.Keyring, name string) ([]verifyResult, error) {
-	if strings.HasSuffix(name, ".apk") {
-		f, err := os.Open(name)
+	if isPackageOrIndex(name) {
+		v, err := verifyFile(name, o, keys)
 		if err != nil {
-			return nil, usagef("%v", err)
-		}
-		defer f.Close()
-		key, err := repo.VerifyFile(f, name, keys)
-		v := repo.Verified{Name: name, Key: key, Err: err}
-		if err != nil {
-			v.Why = err.Error()
+			return nil, err
 		}
 		return []verifyResult{{Name: name, Verified: []repo.Verified{v}, Findings: []repo.Finding{}}}, nil
+	}
+	if o.allowUntrusted {
+		return nil, usagef("--allow-untrusted is for files, and %s is a repository", relative(name))
 	}
 	arches, err := verifyArches(ctx, name, o.arches)
 	if err != nil {
@@ -167,6 +166,35 @@ func (a *app) verifyOne(ctx context.Context, ws *workspace, st *store.Store, o *
 		all = append(all, result)
 	}
 	return all, nil
+}
+
+// isPackageOrIndex tells whether a name is that of a file to check by itself.
+func isPackageOrIndex(name string) bool {
+	return !strings.Contains(name, "://") && (strings.HasSuffix(name, ".apk") || strings.HasSuffix(name, ".adb") || strings.HasSuffix(name, ".tar.gz"))
+}
+
+// verifyFile checks a package or an index.
+func verifyFile(name string, o *verifyOptions, keys *sign.Keyring) (repo.Verified, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return repo.Verified{}, usagef("%v", err)
+	}
+	defer f.Close()
+	v := repo.Verified{Name: name}
+	switch isPackage := strings.HasSuffix(name, ".apk"); {
+	case isPackage && o.allowUntrusted:
+		v.Err = repo.CheckFile(f, name)
+	case isPackage:
+		v.Key, v.Err = repo.VerifyFile(f, name, keys)
+	case o.allowUntrusted:
+		v.Err = repo.CheckIndexFile(f, name)
+	default:
+		v.Key, v.Err = repo.VerifyIndexFile(f, name, keys)
+	}
+	if v.Err != nil {
+		v.Why = v.Err.Error()
+	}
+	return v, nil
 }
 
 // verifyArches are the architectures to check: those that are named, those that a folder

@@ -413,7 +413,7 @@ func WriteIndex(w io.Writer, x *Index, keys ...Signer) error {
 	var text []byte
 	for _, e := range entries {
 		if e.SHA256 != (SHA256{}) {
-			return fmt.Errorf("write index: %s is a package of version 3, which an index of version 2 cannot list", e.FullName())
+			return fmt.Errorf("write index: %w", &FormatError{e.FullName()})
 		}
 		text = append(appendEntry(text, e), '\n')
 	}
@@ -440,6 +440,14 @@ func WriteIndex(w io.Writer, x *Index, keys ...Signer) error {
 	}
 	_, err = w.Write(section)
 	return err
+}
+
+// FormatError says that an index cannot list a package, as it is of a later version of
+// the format.
+type FormatError struct{ Package string }
+
+func (e *FormatError) Error() string {
+	return e.Package + " is a package of version 3, which an index of version 2 cannot list"
 }
 
 // appendEntry appends the lines of a record, without the empty one that ends it.

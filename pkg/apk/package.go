@@ -384,7 +384,8 @@ func (p *Package) data() *io.SectionReader {
 }
 
 // Matches checks that a package is the one that an index lists: its checksum, its name,
-// its version and its architecture. What does not hold is a *TrustError.
+// its version and its architecture (a noarch package is listed as one of any). What does
+// not hold is a *TrustError.
 func (p *Package) Matches(e *Entry) error {
 	trust := func(what string, want, got any) error {
 		return &TrustError{e.FileName(), fmt.Sprintf("%s does not match the index: expected %s, found %s", what, want, got)}
@@ -398,7 +399,7 @@ func (p *Package) Matches(e *Entry) error {
 		return trust("checksum", e.SHA256, p.SHA256)
 	case p.Info.Name != e.Name || p.Info.Version != e.Version:
 		return &TrustError{e.FileName(), fmt.Sprintf("the package calls itself %s", p.Info.FullName())}
-	case e.Arch != "" && p.Info.Arch != "" && p.Info.Arch != e.Arch:
+	case e.Arch != "" && p.Info.Arch != "" && p.Info.Arch != e.Arch && p.Info.Arch != noArch && e.Arch != noArch:
 		return trust("architecture", e.Arch, p.Info.Arch)
 	}
 	return nil

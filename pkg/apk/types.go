@@ -17,6 +17,9 @@ const (
 	ArchAArch64 Arch = "aarch64"
 )
 
+// noArch is the architecture of packages that suit every one.
+const noArch Arch = "noarch"
+
 // arches are all architectures by Alpine's name with the names that Go and OCI use.
 var arches = map[Arch]struct{ GoArch, Variant string }{
 	"x86_64": {"amd64", ""}, "aarch64": {"arm64", ""}, "x86": {"386", ""}, "armhf": {"arm", "v6"}, "armv7": {"arm", "v7"},

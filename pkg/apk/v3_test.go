@@ -339,6 +339,7 @@ func TestMatches(t *testing.T) {
 			"other name":           {func(e *apk.Entry) { e.Name = "evil" }, "the package calls itself full-1.2.3-r4"},
 			"other version":        {func(e *apk.Entry) { e.Version = "9-r0" }, "the package calls itself full-1.2.3-r4"},
 			"other architecture":   {func(e *apk.Entry) { e.Arch = "aarch64" }, "architecture does not match the index: expected aarch64, found x86_64"},
+			"of any architecture":  {func(e *apk.Entry) { e.Arch = "noarch" }, ""},
 			"no architecture told": {func(e *apk.Entry) { e.Arch = "" }, ""},
 		} {
 			e := apk.EntryOf(p, 1)
