@@ -400,7 +400,7 @@ func (p *Package) Matches(e *Entry) error {
 	case p.Info.Name != e.Name || p.Info.Version != e.Version:
 		return &TrustError{e.FileName(), fmt.Sprintf("the package calls itself %s", p.Info.FullName())}
 	case e.Arch != "" && p.Info.Arch != "" && p.Info.Arch != e.Arch && p.Info.Arch != noArch && e.Arch != noArch:
-		return trust("architecture", e.Arch, p.Info.Arch)
+		return &TrustError{e.FileName(), fmt.Sprintf("the package is for %s, and the index says %s", p.Info.Arch, e.Arch)}
 	}
 	return nil
 }
