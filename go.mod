@@ -22,6 +22,7 @@ require (
 require (
 	github.com/bmatcuk/doublestar/v4 v4.10.4
 	github.com/github/go-spdx/v2 v2.8.0
+	github.com/google/licensecheck v0.3.1
 	github.com/joho/godotenv v1.5.1
 	github.com/kballard/go-shellquote v0.0.0-20180428030007-95032a82bc51
 	github.com/mikelolasagasti/xz v1.0.1

@@ -49,7 +49,17 @@ func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Envir
 		defer root.Close()
 		tree := modes.FS(root)
 		trees[i] = tree
-		found, err := check.Run(check.Package{Name: o.Name, Arch: s.Arch, Files: tree})
+		checked := check.Package{Name: o.Name, Arch: s.Arch, Files: tree}
+		if i == 0 {
+			checked.Source = w.root.FS()
+			for _, l := range s.Licenses {
+				checked.Licenses = append(checked.Licenses, l.License)
+				if l.DetectionOverride != "" {
+					checked.Override = append(checked.Override, l.DetectionOverride)
+				}
+			}
+		}
+		found, err := check.Run(checked)
 		if err != nil {
 			return nil, err
 		}

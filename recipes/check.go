@@ -18,10 +18,10 @@ import (
 var namePattern = regexp.MustCompile(`^[a-zA-Z\d][a-zA-Z\d+_.-]*$`)
 
 // Linters are the names that checks.disabled may hold: those of melange's linters, which
-// the rules for packages here bear as well.
+// the rules for packages here bear as well, and tarn's own, license-files.
 var Linters = []string{
 	"binaryarch", "cudaruntimelib", "dev", "dll", "documentation", "duplicate", "dylib", "empty", "infodir",
-	"lddcheck", "libtool/la-files", "maninfo", "nonlinux", "object", "opt", "pkgconf", "python/docs",
+	"lddcheck", "libtool/la-files", "license-files", "maninfo", "nonlinux", "object", "opt", "pkgconf", "python/docs",
 	"python/multiple", "python/test", "sbom", "setuidgid", "srv", "staticarchive", "strip", "tempdir",
 	"unsupportedarch", "usrlocal", "usrmerge", "varempty", "worldwrite",
 }

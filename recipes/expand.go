@@ -108,7 +108,7 @@ func (e *expander) script() *Script {
 		s.Time = e.target.Time.Unix()
 	}
 	for _, c := range r.Package.Copyright {
-		s.Licenses = append(s.Licenses, License{plainText(c.License, e.vars), c.Attestation, plainText(c.LicensePath, e.vars)})
+		s.Licenses = append(s.Licenses, License{plainText(c.License, e.vars), c.Attestation, plainText(c.LicensePath, e.vars), c.DetectionOverride})
 	}
 	needs := needSet{}
 	e.environment(&s.Environment, &r.Environment, e.vars, needs)

@@ -120,6 +120,9 @@ type License struct {
 	License     string `json:"license"` // SPDX expression
 	Attestation string `json:"attestation,omitempty"`
 	LicensePath string `json:"license-path,omitempty"`
+	// DetectionOverride is what is believed of the source's licence files in place of
+	// what is found in them.
+	DetectionOverride string `json:"detection-override,omitempty"`
 }
 
 // Output is one package of a script.

@@ -27,6 +27,11 @@ type Package struct {
 	Name  string
 	Arch  apk.Arch // "" where it is not known
 	Files fs.FS
+	// Source is the folder that the package was built in, and Licenses what its recipe
+	// says of its copyright; nil of packages that were made elsewhere.
+	Source   fs.FS
+	Licenses []string
+	Override []string // detection-override: licences that files may be of as well
 }
 
 // Rule is one check. Exactly one of file and tree is set.

@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,14 +16,16 @@ import (
 )
 
 // tree makes files: "path" or "path what", where what is a mode, the name of an ELF file
-// below, or "=" and the content; one whose path ends in a slash is a folder.
+// below, "=" and the content, or "-> " and the target of a link; one whose path ends in a slash is a folder.
 func tree(paths ...string) fstest.MapFS {
 	modes := map[string]fs.FileMode{"4755": 0o755 | fs.ModeSetuid, "2755": 0o755 | fs.ModeSetgid, "1755": 0o755 | fs.ModeSticky, "0666": 0o666, "0644": 0o644, "link": 0o777 | fs.ModeSymlink}
 	files := fstest.MapFS{}
 	for _, text := range paths {
 		name, what, _ := strings.Cut(text, " ")
 		file := &fstest.MapFile{Data: []byte("x"), Mode: 0o644}
-		if m, found := modes[what]; found {
+		if target, isLink := strings.CutPrefix(what, "-> "); isLink {
+			file.Mode, file.Data = modes["link"], []byte(target)
+		} else if m, found := modes[what]; found {
 			file.Mode = m
 		} else if f, found := programs[what]; found {
 			file.Data, file.Mode = f.Bytes(), 0o755
@@ -81,7 +84,7 @@ func TestRules(t *testing.T) {
 		"varempty":         {[]string{"var/empty/x"}, []string{"var/empty/", "var/emptyx"}},
 		"worldwrite":       {[]string{"etc/x 0666"}, []string{"etc/x 0644", "etc/y link", "var/spool/ 0777"}},
 		"infodir":          {[]string{"usr/share/info/dir"}, []string{"usr/share/x/dir"}},
-		"usrmerge":         {[]string{"sbin/x", "bin/x link", "lib/", "lib64/x", "usr/sbin link", "usr/sbin/x"}, []string{"usr/bin/x", "usr/lib/x", "library", "usr/lib/sbin/x"}},
+		"usrmerge":         {[]string{"sbin/x", "bin/x link", "lib/", "lib64/x", "usr/sbin link", "usr/sbin/x"}, []string{"usr/bin/x", "usr/lib/x", "library", "usr/lib/sbin/x", "bin -> usr/bin", "lib64 -> /usr/lib", "usr/sbin -> bin"}},
 		"libtool/la-files": {[]string{"usr/lib/libx.la"}, []string{"usr/lib/la", "usr/lib/x.la/"}},
 		"opt":              {[]string{"opt/x"}, []string{"opt/", "usr/opt/x"}},
 		"srv":              {[]string{"srv/x"}, []string{"srv/"}},
@@ -108,7 +111,7 @@ func TestRules(t *testing.T) {
 		},
 		"nonlinux": {
 			[]string{"usr/share/x/windows/x.ini", "usr/share/x/x-darwin.so", "usr/share/MacOS/x", "usr/lib/x/WindowsPaths.cmake", "usr/lib/_osx_support.py", "usr/share/mac-os.txt", "usr/lib/win32api.py"},
-			[]string{"usr/share/windowsill/x", "usr/share/x/windows/", "usr/include/xwindow.h", "usr/share/proxosx", "usr/share/twin32"},
+			[]string{"usr/share/windowsill/x", "usr/share/x/windows/", "usr/include/xwindow.h", "usr/share/proxosx", "usr/share/twin32", "usr/share/zoneinfo/Australia/Darwin"},
 		},
 		"python/multiple": {
 			[]string{
@@ -123,7 +126,7 @@ func TestRules(t *testing.T) {
 			},
 		},
 		"pkgconf":        {[]string{"usr/lib/pkgconfig/x.pc", "usr/share/pkgconfig/x.pc"}, []string{"usr/lib/pkgconfig/", "usr/lib/x/pkgconfig/x.pc"}},
-		"lddcheck":       {[]string{"usr/lib/libx.so.1 plain", "usr/lib/libx.so link", "usr/lib/x/x.so"}, []string{"usr/lib/x.so.conf", "usr/bin/x plain"}},
+		"lddcheck":       {[]string{"usr/lib/libx.so.1 plain", "usr/lib/x/x.so plain"}, []string{"usr/lib/x.so.conf plain", "usr/bin/x plain", "usr/lib/libx.so link", "usr/lib/libc.so"}},
 		"cudaruntimelib": {[]string{"usr/lib/libcuda.so.1", "usr/lib/libnvidia-ml.so"}, []string{"usr/lib/libcudart.so.12", "usr/lib/stubs/libcuda.so"}},
 		"duplicate": {
 			[]string{"usr/a/x " + large + " + usr/b/x " + large},
@@ -133,6 +136,9 @@ func TestRules(t *testing.T) {
 		"empty":         {[]string{"usr/", "var/lib/db/sbom/x.spdx.json"}, []string{"usr/x", "usr/x link"}},
 	}
 	for _, name := range check.Names() {
+		if name == "license-files" {
+			continue // it looks at the source: TestLicenseFiles
+		}
 		test, found := cases[name]
 		if !found {
 			t.Errorf("rule %s has no case here", name)
@@ -246,12 +252,17 @@ func TestRulesExplainThemselves(t *testing.T) {
 			t.Errorf("rule %q: why %q, instead %q, or it stands there twice", r.Name, r.Why, r.Instead)
 		}
 		seen[r.Name] = true
+		if r.Name == "license-files" {
+			continue
+		}
 		var paths []string
 		for path := range strings.SplitSeq(r.Example, ", ") {
 			path = strings.Replace(path, " with mode ", " ", 1)
 			switch {
 			case strings.HasPrefix(r.Name, "python/"):
 				path += "/"
+			case r.Name == "lddcheck":
+				path += " plain"
 			case r.Name == "duplicate":
 				path += " " + large
 			}
@@ -261,6 +272,52 @@ func TestRulesExplainThemselves(t *testing.T) {
 		}
 		if got := rules(t, check.Package{Name: "x", Arch: "x86_64", Files: tree(paths...)}, check.Case{}); !slices.Contains(got, r.Name) {
 			t.Errorf("rule %s does not find its own example %q", r.Name, r.Example)
+		}
+	}
+}
+
+// Licences that the source brings and copyright does not name are found, and those that
+// others wrote in it, or that are said in other words, are left alone.
+func TestLicenseFiles(t *testing.T) {
+	text := func(name string) []byte {
+		data, err := os.ReadFile(filepath.Join("testdata", "licenses", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	mit, zlib := text("MIT.txt"), text("Zlib.txt")
+	for _, test := range []struct {
+		name      string
+		copyright []string
+		override  []string
+		files     map[string][]byte
+		want      string
+	}{
+		{"named", []string{"MIT"}, nil, map[string][]byte{"LICENSE": mit}, ""},
+		{"one of several", []string{"Apache-2.0 OR (MIT AND Zlib)"}, nil, map[string][]byte{"LICENSE-MIT": mit, "doc/COPYING.zlib": zlib}, ""},
+		{"another", []string{"Apache-2.0"}, nil, map[string][]byte{"LICENSE.md": mit}, "LICENSE.md is the text of MIT, and the recipe's copyright is Apache-2.0"},
+		{"below", []string{"Zlib", "BSD-2-Clause"}, nil, map[string][]byte{"LICENSE": zlib, "lib/COPYING": mit}, "lib/COPYING is the text of MIT, and the recipe's copyright is Zlib AND BSD-2-Clause"},
+		{"overridden", []string{"Apache-2.0"}, []string{"MIT"}, map[string][]byte{"LICENSE": mit}, ""},
+		{"of others", []string{"Zlib"}, nil, map[string][]byte{"vendor/LICENSE": mit, "node_modules/LICENSE": mit, "a/b/LICENSE": mit, "melange-out/LICENSE": mit}, ""},
+		{"not a licence", []string{"Zlib"}, nil, map[string][]byte{"LICENSE": []byte("see the web"), "license.go": mit, "README": mit}, ""},
+		{"nothing to hold it against", []string{"LicenseRef-own"}, nil, map[string][]byte{"LICENSE": mit}, ""},
+		{"no copyright", nil, nil, map[string][]byte{"LICENSE": mit}, ""},
+	} {
+		source := fstest.MapFS{}
+		for name, data := range test.files {
+			source[name] = &fstest.MapFile{Data: data, Mode: 0o644}
+		}
+		found, err := check.Run(check.Package{Name: "x", Files: tree("usr/x"), Source: source, Licenses: test.copyright, Override: test.override})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, p := range found {
+			got = append(got, strings.TrimPrefix(p.Text, "x: "))
+		}
+		if got := strings.Join(got, "\n"); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
 		}
 	}
 }

@@ -39,6 +39,9 @@ var All = []Rule{
 	{
 		Name: "usrmerge", Why: "bin, sbin, lib, lib64 and usr/sbin are links to usr/bin and usr/lib: a package that brings its own folder hides them", Example: "sbin/x", Instead: "install below usr/bin or usr/lib, e.g. --sbindir=/usr/bin",
 		file: func(_ Package, e *entry) string {
+			if e.isMerge() {
+				return ""
+			}
 			for _, folder := range []string{"sbin", "bin", "usr/sbin", "lib", "lib64"} {
 				if e.path == folder || strings.HasPrefix(e.path, folder+"/") {
 					return "stands in " + folder
@@ -142,7 +145,8 @@ var All = []Rule{
 	{
 		Name: "lddcheck", Severity: diag.Warning, Why: "a library may be linked against what no package brings: nothing notices before a program loads it", Example: "usr/lib/libx.so.1", Instead: "test it: uses: test/tw/ldd-check, or a step that runs ldd",
 		file: func(_ Package, e *entry) string {
-			if e.IsDir() || !sharedObject.MatchString(e.path) {
+			// Not a link, whose library is its package's; not a script of the linker.
+			if !sharedObject.MatchString(e.path) || e.elf() == nil {
 				return ""
 			}
 			return "is a library, and no test of the package loads it"
@@ -163,6 +167,10 @@ var All = []Rule{
 		tree: duplicates,
 	},
 	{
+		Name: "license-files", Severity: diag.Warning, Why: "a licence that the source brings and copyright does not name is one that nobody who relies on copyright keeps", Example: "COPYING", Instead: "name it in copyright; detection-override says of a copyright that the scanner is wrong",
+		tree: otherLicences,
+	},
+	{
 		Name: "documentation", Severity: diag.Off, Why: "documents belong to a package of their own, which an image leaves out", Example: "usr/share/x/README", Instead: "a subpackage NAME-doc, or leave the file out",
 		file: notIn(func(_ Package, e *entry) string {
 			if e.IsDir() || !document.MatchString(e.path) {
@@ -175,6 +183,21 @@ var All = []Rule{
 		Name: "empty", Severity: diag.Off, Why: "a package that installs nothing is often a build that went wrong", Example: "", Instead: "look at what the build installed; a package that is meant to be empty says so in checks.disabled",
 		tree: empty,
 	},
+}
+
+// isMerge tells whether an entry is itself the link that merges a folder into usr.
+func (e *entry) isMerge() bool {
+	if e.Type() != fs.ModeSymlink {
+		return false
+	}
+	target, err := fs.ReadLink(e.files, e.path)
+	if err != nil {
+		return false
+	}
+	if !path.IsAbs(target) {
+		target = path.Join("/", path.Dir(e.path), target)
+	}
+	return slices.Contains([]string{"/usr/bin", "/usr/lib"}, path.Clean(target))
 }
 
 // startFiles are object files that a C library brings for the linker.

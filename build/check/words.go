@@ -33,9 +33,9 @@ func isUpper(c byte) bool { return c >= 'A' && c <= 'Z' }
 // systems are words that speak of other systems.
 var systems = regexp.MustCompile(`^(darwin[0-9]*|macosx?[0-9]*|osx[0-9]*|windows|win(32|64)[a-z]*)$`)
 
-// otherSystem finds what speaks of Windows or macOS in its path.
+// otherSystem finds what speaks of Windows or macOS in its path. Darwin is a town as well.
 func otherSystem(_ Package, e *entry) string {
-	if e.IsDir() {
+	if e.IsDir() || strings.Contains(e.path, "/zoneinfo/") {
 		return ""
 	}
 	for component := range strings.SplitSeq(e.path, "/") {
