@@ -49,7 +49,7 @@ A package without a test is reported as untested, never as passed.`,
 type testRow struct {
 	Package     string   `json:"package"`
 	Recipe      string   `json:"recipe"`
-	State       string   `json:"state"` // passed, cached, failed, untested, stopped
+	State       string   `json:"state"` // passed, cached, failed, untested, skipped, stopped
 	Seconds     float64  `json:"seconds"`
 	Environment []string `json:"environment,omitempty"`
 	Error       string   `json:"error,omitempty"`
@@ -66,13 +66,38 @@ func (a *app) testArch(ctx context.Context, o testOptions, arch apk.Arch, names 
 	}
 	// A test may need packages of recipes that its own recipe does not need.
 	needed := slices.Clone(wanted)
+	needs := map[string][]string{}
 	for _, name := range wanted {
-		needed = append(needed, l.testNeeds(l.graph.Script(name))...)
+		needs[name] = append(l.testNeeds(l.graph.Script(name)), name)
+		needed = append(needed, needs[name]...)
 	}
-	if rows, err := l.build(ctx, buildOptions{jobs: o.jobs}, needed); err != nil {
-		return errors.Join(l.printBuild(rows), err)
+	built, buildErr := l.build(ctx, buildOptions{jobs: o.jobs}, needed)
+	if buildErr != nil && (built == nil || ctx.Err() != nil) {
+		return buildErr
 	}
-	return l.test(ctx, o, wanted, needed)
+	// What was not built keeps only those from being tested that need it.
+	var rows []testRow
+	ready := slices.Clone(wanted)
+	for _, row := range built {
+		if row.err == nil {
+			continue
+		}
+		ready = slices.DeleteFunc(ready, func(name string) bool {
+			if !slices.Contains(needs[name], row.Recipe) {
+				return false
+			}
+			for _, p := range l.graph.Script(name).Packages {
+				rows = append(rows, testRow{Package: p.Name, Recipe: name, State: "skipped", Error: row.Recipe + " was not built"})
+			}
+			return true
+		})
+	}
+	needed = ready
+	for _, name := range ready {
+		needed = append(needed, needs[name]...)
+	}
+	tested, err := l.test(ctx, o, ready, needed)
+	return errors.Join(l.printTest(append(tested, rows...)), buildErr, err)
 }
 
 // testNeeds are the recipes whose packages the tests of a script ask for, and those
@@ -93,11 +118,11 @@ func (l *line) testNeeds(s *recipes.Script) []string {
 	return l.graph.Serving(names...)
 }
 
-func (l *line) test(ctx context.Context, o testOptions, wanted, needed []string) error {
+func (l *line) test(ctx context.Context, o testOptions, wanted, needed []string) ([]testRow, error) {
 	p := l.newProgress(0, nil)
 	if err := l.openBuilder(p, 0); err != nil {
 		p.close()
-		return err
+		return nil, err
 	}
 	l.builder.Again = o.again
 	if l.debug {
@@ -139,13 +164,10 @@ func (l *line) test(ctx context.Context, o testOptions, wanted, needed []string)
 	}
 	group.Wait()
 	p.close()
-	if err := l.printTest(rows); err != nil {
-		return err
-	}
 	if err := ctx.Err(); err != nil {
-		return err
+		return rows, err
 	}
-	return errors.Join(errs...)
+	return rows, errors.Join(errs...)
 }
 
 func (l *line) testOne(ctx context.Context, s *recipes.Script, o *recipes.Output, needed []string) (testRow, error) {
@@ -195,8 +217,10 @@ func (l *line) printTest(rows []testRow) error {
 	}
 	table(l.out, map[int]bool{2: true}, lines)
 	summary := fmt.Sprintf("passed %d, cached %d, failed %d, untested %d", count["passed"], count["cached"], count["failed"], count["untested"])
-	if count["stopped"] > 0 {
-		summary += fmt.Sprintf(", stopped %d", count["stopped"])
+	for _, state := range []string{"skipped", "stopped"} {
+		if count[state] > 0 {
+			summary += fmt.Sprintf(", %s %d", state, count[state])
+		}
 	}
 	fmt.Fprintln(l.out, summary)
 	return nil
