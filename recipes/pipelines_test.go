@@ -2,9 +2,7 @@ package recipes
 
 import (
 	"context"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -74,7 +72,7 @@ func TestBuiltinIsDescribed(t *testing.T) {
 // place: outside of quotes, and a list of words as a word of its own. Every variable
 // is an input of the file or one that always is there.
 func TestBuiltinInputsKeepTheirPlace(t *testing.T) {
-	always := []string{"targets.contextdir", "targets.destdir", "host.triplet.gnu"}
+	always := []string{"targets.contextdir", "targets.destdir", "host.triplet.gnu", "context.name"}
 	eachBuiltin(t, func(t *testing.T, file, task *Task) {
 		if task.Runs == "" {
 			return
@@ -226,88 +224,4 @@ func FuzzQuoting(f *testing.F) {
 			}
 		}
 	})
-}
-
-// standIns makes a folder of programs that write their arguments to a file, a line
-// an argument, and gives the folder.
-func standIns(t *testing.T, record string, names ...string) string {
-	dir := t.TempDir()
-	for _, name := range names {
-		script := "#!/bin/sh\n{ echo \"[" + name + "]\"; for a in \"$@\"; do printf '%s\\n' \"$a\"; done; } >>'" + record + "'\n"
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
-// Scripts of built-in pipelines call their tools as the pipelines' documentation says.
-func TestBuiltinArguments(t *testing.T) {
-	if _, err := exec.LookPath("bash"); err != nil {
-		t.Skip("bash is absent: scripts of pipelines want a shell with pipefail")
-	}
-	tests := []struct {
-		uses  string
-		with  map[string]string
-		tools []string
-		files map[string]string
-		want  string
-	}{
-		{uses: "autoconf/configure", with: map[string]string{"inputs.opts": "--static \\\n A='b c'"}, files: map[string]string{"configure": "#!/bin/sh\nprintf '%s\\n' \"$@\" >>\"$RECORD\"\n"},
-			want: "--host=h\n--build=h\n--prefix=/usr\n--sysconfdir=/etc\n--libdir=/usr/lib\n--mandir=/usr/share/man\n--infodir=/usr/share/info\n--localstatedir=/var\n--static\nA=b c\n"},
-		{uses: "autoconf/make-install", tools: []string{"make"}, want: "[make]\n-C\n.\ninstall\nDESTDIR=/out\nV=1\n"},
-		{uses: "cmake/configure", with: map[string]string{"inputs.opts": `-DA="x y"`}, tools: []string{"cmake"},
-			want: "[cmake]\n-B\noutput\n-G\nNinja\n-DCMAKE_INSTALL_PREFIX=/usr\n-DCMAKE_INSTALL_LIBDIR=lib\n-DCMAKE_BUILD_TYPE=Release\n-DCMAKE_VERBOSE_MAKEFILE=ON\n-DA=x y\n"},
-		{uses: "meson/configure", tools: []string{"meson"}, want: "[meson]\nsetup\n.\noutput\n--prefix=/usr\n--wrap-mode=nodownload\n"},
-		{uses: "git-am", with: map[string]string{"inputs.patches": "a.patch b.patch"}, tools: []string{"git"}, want: "[git]\nam\na.patch\nb.patch\n"},
-		{uses: "perl/make", tools: []string{"perl"}, want: "[perl]\n-I.\nMakefile.PL\nINSTALLDIRS=vendor\n"},
-		{uses: "python/import", with: map[string]string{"inputs.python": "python", "inputs.imports": "import a\n# no\n\nfrom b import c\n"}, tools: []string{"python"},
-			want: "[python]\n-c\nimport a\n[python]\n-c\nfrom b import c\n"},
-		{uses: "python/import", with: map[string]string{"inputs.python": "python", "inputs.from": "a", "inputs.import": "b"}, tools: []string{"python"}, want: "[python]\n-c\nfrom a import b\n"},
-		{uses: "ruby/build", with: map[string]string{"inputs.gem": "rake"}, tools: []string{"gem"}, files: map[string]string{"rake.gemspec": "a\n"}, want: "[gem]\nbuild\nrake.gemspec\n"},
-		{uses: "go/build", with: map[string]string{"inputs.packages": "./a ./b", "inputs.output": "a", "inputs.ldflags": "-X main.v=$(echo 1)"}, tools: []string{"go"}, files: map[string]string{"go.mod": "module a\n"},
-			want: "[go]\nbuild\n-o\n/out/usr/bin/a\n-tags\nnetgo,osusergo\n-ldflags\n-w -X main.v=1\n-trimpath\n-buildmode\ndefault\n./a\n./b\n"},
-		{uses: "xcover/profile", with: map[string]string{"inputs.executable-path": "/bin/a"}, tools: []string{"xcover"}, want: "[xcover]\nrun\n--detach\n--path\n/bin/a\n--scope\nproject\n--log-level\ninfo\n--verbose=false\n"},
-		{uses: "go/bump", with: map[string]string{"inputs.deps": "a@v1\nb@v2"}, tools: []string{"gobump"}, want: "[gobump]\n--packages\na@v1 b@v2 \n--tidy=true\n--show-diff=false\n"},
-	}
-	for _, test := range tests {
-		t.Run(test.uses, func(t *testing.T) {
-			e := &expander{recipe: &Recipe{}, pipelines: NewPipelines()}
-			outer := &scope{vars: map[string]string{"host.triplet.gnu": "h", "targets.contextdir": "/out"}}
-			with := map[string]string{}
-			for name, value := range test.with {
-				with[strings.TrimPrefix(name, "inputs.")] = value
-			}
-			f := frame{scope: outer}
-			inner, ok := e.use(&Task{Uses: test.uses}, with, &f)
-			if !ok || len(e.problems) > 0 {
-				t.Fatal(e.problems)
-			}
-			script := e.shell(&inner.Pipeline[0], &f)
-			if len(e.problems) > 0 {
-				t.Fatal(e.problems)
-			}
-			work := t.TempDir()
-			record := filepath.Join(work, "record")
-			for name, text := range test.files {
-				if err := os.WriteFile(filepath.Join(work, name), []byte(text), 0o755); err != nil {
-					t.Fatal(err)
-				}
-			}
-			command := exec.CommandContext(context.Background(), "bash", "-eo", "pipefail", "-c", script)
-			command.Dir = work
-			command.Env = []string{"PATH=" + standIns(t, record, test.tools...) + ":" + os.Getenv("PATH"), "HOME=" + work, "RECORD=" + record}
-			if out, err := command.CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s\nthe script:\n%s", err, out, script)
-			}
-			got, err := os.ReadFile(record)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(test.want, string(got)); diff != "" {
-				t.Errorf("-want +got:\n%s", diff)
-			}
-
-		})
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/elfstrip"
 	"github.com/tarn-build/tarn/pkg/yamlread"
 )
 
@@ -244,6 +245,11 @@ func (e *expander) use(t *Task, with map[string]string, f *frame) (*Task, bool) 
 	}
 	if file.builtin && inner.hasNative("fetch") && inputs["inputs.expected-sha256"] == "" && inputs["inputs.expected-sha512"] == "" && inputs["inputs.expected-none"] == "" {
 		e.add(at.Problem("add expected-sha256", "fetch is told no digest"))
+	}
+	if file.builtin && inner.hasNative("strip") {
+		if _, err := elfstrip.ParseOptions(strings.Fields(inputs["inputs.opts"])); err != nil {
+			e.add(t.Here.Value("with").Value("opts").Problem("run the program strip of binutils in a step of your own (runs:)", "strip: %s", err))
+		}
 	}
 	quoting := map[string]Quoting{}
 	if file.builtin {
