@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -38,6 +39,14 @@ type Builder struct {
 	// Limits bound each sandbox. What is 0 is as the recipe's resources say, else the
 	// sandbox's default.
 	Limits sandbox.Limits
+	// From is the step to go on with in the sandbox that is kept of a build that failed:
+	// a number from 1 on, or a place such as pipeline/3. "" builds from the start.
+	From string
+	// OnFailure is asked what to do when a step failed; nil fails the build. What somebody
+	// touched is not remembered.
+	OnFailure func(ctx context.Context, p *Pause) (Choice, error)
+	// KeepWork keeps the sandbox of a build that succeeded too.
+	KeepWork bool
 	// Again builds although the store knows the outcome, and remembers nothing.
 	Again bool
 }
@@ -64,7 +73,7 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	}
 	if result, err := b.recall(p.ID()); err != nil {
 		return nil, err
-	} else if result != nil {
+	} else if result != nil && b.From == "" {
 		return b.judge(s, result)
 	}
 	start := time.Now()
@@ -77,7 +86,7 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	work, err := b.newWork(s.Name)
+	work, done, err := b.openWork(s)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +106,9 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 		return nil, err
 	}
 	defer box.Close()
-	if err := b.runAll(ctx, p, env, box, work, log); err != nil {
+	r := b.runner(s, env, box, work, log)
+	r.name, r.spec, r.given, r.touched = s.Name, spec, s.Environment.Given, b.From != ""
+	if err := r.runAll(ctx, p, done); err != nil {
 		return nil, err
 	}
 	if err := box.Close(); err != nil {
@@ -112,41 +123,116 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 		return nil, err
 	}
 	result.Duration = time.Since(start)
-	if err := b.remember(p.ID(), result); err != nil {
+	if result.Touched = r.touched; !r.touched {
+		if err := b.remember(p.ID(), result); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.tidy(result); err != nil {
 		return nil, err
 	}
 	return b.judge(s, result)
 }
 
 // runAll does the steps of every package in turn, in one sandbox and one work folder.
-func (b *Builder) runAll(ctx context.Context, p *plan.Plan, env *environment.Environment, box sandbox.Sandbox, work *work, log *logFile) error {
-	ctx, cancel := withTimeout(ctx, p.Script)
+// The first ones are done already when the work folder is that of an earlier build.
+func (r *runner) runAll(ctx context.Context, p *plan.Plan, done int) error {
+	ctx, cancel := withTimeout(ctx, r.script)
 	defer cancel()
-	if err := source.PlaceFiles(work.root, p.Script, b.Sources); err != nil {
-		return err
-	}
-	if err := placeCompilerFiles(work.root, p); err != nil {
-		return err
-	}
-	r := b.runner(p.Script, env, box, work, log)
-	if _, given := r.env["SOURCE_DATE_EPOCH"]; !given {
-		r.env["SOURCE_DATE_EPOCH"] = fmt.Sprint(p.Script.Time)
-	}
-	for i := range p.Script.Packages {
-		o := &p.Script.Packages[i]
-		if err := work.unlock(); err != nil {
+	if !r.work.kept {
+		if err := placeFiles(r.work.root, p, r.Sources); err != nil {
 			return err
 		}
-		if err := work.root.MkdirAll(step.OutPath+"/"+o.Name, 0o755); err != nil {
+	}
+	r.setEpoch()
+	number := 0
+	for i := range r.script.Packages {
+		o := &r.script.Packages[i]
+		if err := r.work.unlock(); err != nil {
+			return err
+		}
+		if err := r.work.root.MkdirAll(step.OutPath+"/"+o.Name, 0o755); err != nil {
 			return err
 		}
 		for _, s := range o.Steps {
-			b.report(p.Script.Name, "run", s.Name)
-			if err := r.run(ctx, s); err != nil {
+			if number++; number <= done {
+				continue
+			}
+			r.report(r.script.Name, "run", s.Name)
+			if err := r.attempt(ctx, s); err != nil {
 				return err
 			}
 		}
 	}
+	return nil
+}
+
+// placeFiles puts into the work folder what starts in it.
+func placeFiles(root *os.Root, p *plan.Plan, f *source.Fetcher) error {
+	if err := source.PlaceFiles(root, p.Script, f); err != nil {
+		return err
+	}
+	return placeCompilerFiles(root, p)
+}
+
+// setEpoch tells steps the time that all files get, unless the recipe says another one.
+func (r *runner) setEpoch() {
+	if _, given := r.env["SOURCE_DATE_EPOCH"]; !given {
+		r.env["SOURCE_DATE_EPOCH"] = fmt.Sprint(r.script.Time)
+	}
+}
+
+// attempt does a step; when it fails, somebody may look and choose. A sandbox whose
+// build fails is kept, unless the whole run was stopped.
+func (r *runner) attempt(ctx context.Context, s recipes.Step) error {
+	for {
+		err := r.run(ctx, s)
+		failure, failed := errors.AsType[*StepError](err)
+		if !failed || errors.Is(context.Cause(ctx), context.Canceled) {
+			return err
+		}
+		if r.OnFailure != nil {
+			r.touched = true
+			choice, err := r.OnFailure(ctx, &Pause{Err: failure, Step: s, Env: r.environment(s), Dir: stepDir(s), Box: r.box})
+			switch {
+			case err != nil:
+				return errors.Join(failure, err)
+			case choice == Retry:
+				continue
+			case choice == Next:
+				return nil
+			}
+		}
+		if _, err := r.keep(s, failure.Err); err == nil {
+			failure.Inside = "tarn shell " + r.name
+			if r.test {
+				failure.Inside = "tarn shell --test " + r.name
+			}
+		}
+		return failure
+	}
+}
+
+// tidy removes what is kept of earlier builds that failed, once one has succeeded that
+// nobody touched, and keeps this one when that is asked for.
+func (r *runner) tidy(result *Result) error {
+	kind := keptBuilds
+	if r.test {
+		kind = keptTests
+	}
+	if !r.touched {
+		if err := r.Store.Unkeep(kind, r.name); err != nil {
+			return err
+		}
+	}
+	if !r.KeepWork || result == nil {
+		return nil
+	}
+	k, err := r.keep(recipes.Step{}, nil)
+	if err != nil {
+		return err
+	}
+	result.Work = k.Work()
 	return nil
 }
 
@@ -163,19 +249,54 @@ type work struct {
 	dir     string
 	root    *os.Root
 	release func()
+	kept    bool // it is that of an earlier build, and stays
 }
 
+// newWork makes a work folder within one that nobody else of this machine may enter: a
+// step of root's could leave a setuid program in it.
 func (b *Builder) newWork(recipe string) (*work, error) {
-	dir, release, err := b.Store.TempDir("work-" + recipe)
+	outer, release, err := b.Store.TempDir("work-" + recipe)
 	if err != nil {
 		return nil, err
 	}
-	root, err := os.OpenRoot(dir)
+	dir := filepath.Join(outer, homeFolder)
+	err = os.Chmod(outer, 0o700)
+	if err == nil {
+		err = os.Mkdir(dir, 0o755)
+	}
+	var root *os.Root
+	if err == nil {
+		root, err = os.OpenRoot(dir)
+	}
 	if err != nil {
 		release()
 		return nil, err
 	}
-	return &work{dir, root, func() { root.Close(); release() }}, nil
+	return &work{dir, root, func() { root.Close(); release() }, false}, nil
+}
+
+// openWork gives the work folder of a build, and how many steps are done in it.
+func (b *Builder) openWork(s *recipes.Script) (*work, int, error) {
+	if b.From == "" {
+		w, err := b.newWork(s.Name)
+		return w, 0, err
+	}
+	done, err := stepNumber(s, b.From)
+	if err != nil {
+		return nil, 0, &FromError{err}
+	}
+	k, err := FindKept(b.Store, s.Name, false)
+	if err != nil {
+		return nil, 0, err
+	}
+	if k == nil {
+		return nil, 0, &FromError{fmt.Errorf("no sandbox of %s is kept\n  hint: one is when a build fails, or with --keep-work", s.Name)}
+	}
+	root, err := os.OpenRoot(k.Work())
+	if err != nil {
+		return nil, 0, err
+	}
+	return &work{k.Work(), root, func() { root.Close() }, true}, done, nil
 }
 
 // unlock makes the work folder one that its owner can go into: a step may have left
@@ -212,6 +333,13 @@ type runner struct {
 	box    sandbox.Sandbox
 	log    *logFile
 	native step.Context
+
+	// What a sandbox is kept with.
+	name    string // of the recipe, or of the package that is tested
+	test    bool
+	spec    sandbox.Spec
+	given   map[string]string // of files that may hold secrets
+	touched bool              // somebody did more than the recipe says
 }
 
 func (b *Builder) runner(s *recipes.Script, env *environment.Environment, box sandbox.Sandbox, w *work, log *logFile) *runner {
@@ -223,11 +351,13 @@ func (b *Builder) runner(s *recipes.Script, env *environment.Environment, box sa
 // run does one step and says of a failure all that helps.
 func (r *runner) run(ctx context.Context, s recipes.Step) error {
 	r.log.begin(s.At, s.Name)
+	start := time.Now()
 	room := watchRoom(r.Store.Dir())
 	err := r.do(ctx, s)
 	if full := room.end(); full && err == nil {
 		err = errRoom
 	}
+	defer func() { r.log.end(s.At, err, time.Since(start)) }()
 	if err == nil {
 		return nil
 	}
@@ -287,14 +417,18 @@ trap '[ $? -eq 0 ] || [ -z "${BASH_COMMAND-}" ] || printf "` + markBegin + `%s` 
 // script is the text of a recipe's step as the shell gets it.
 func script(text string) string { return prologue + text + "\nexit 0\n" }
 
+// stepDir is where a step works, inside.
+func stepDir(s recipes.Step) string {
+	if s.Dir == "" {
+		return step.WorkPath
+	}
+	return s.Dir
+}
+
 // shell is the command that runs a step's script.
 func (r *runner) shell(s recipes.Step) sandbox.Command {
-	dir := s.Dir
-	if dir == "" {
-		dir = step.WorkPath
-	}
 	return sandbox.Command{
-		Argv: []string{"/bin/sh", "-c", script(s.Shell), "sh", dir},
+		Argv: []string{"/bin/sh", "-c", script(s.Shell), "sh", stepDir(s)},
 		Env:  r.environment(s), Stdout: r.log, Stderr: r.log,
 	}
 }
@@ -316,6 +450,9 @@ func (b *Builder) recall(id store.ActionID) (*Result, error) {
 	result.Cached = true
 	return &result, nil
 }
+
+// Known gives what a plan gave, if the store knows it, and does nothing else.
+func (b *Builder) Known(p *plan.Plan) (*Result, error) { return b.recall(p.ID()) }
 
 func (b *Builder) remember(id store.ActionID, result *Result) error {
 	if b.Again {

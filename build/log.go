@@ -2,13 +2,16 @@ package build
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 )
 
@@ -61,11 +64,64 @@ func openLog(dir, name string, echo io.Writer) (*logFile, error) {
 		return nil, err
 	}
 	defer root.Close()
+	if err := rotate(root, name); err != nil {
+		return nil, fmt.Errorf("keep earlier logs: %w", err)
+	}
 	f, err := root.Create(name)
 	if err != nil {
 		return nil, fmt.Errorf("write log: %w", err)
 	}
 	return &logFile{file: f, path: filepath.Join(dir, name), echo: echo, room: maxLog}, nil
+}
+
+// LogHistory is how many logs of earlier builds stay: NAME.log.1 is the newest of them.
+const LogHistory = 9
+
+// rotate makes room for a new log.
+func rotate(root *os.Root, name string) error {
+	older := func(n int) string {
+		if n == 0 {
+			return name
+		}
+		return fmt.Sprintf("%s.%d", name, n)
+	}
+	for n := LogHistory - 1; n >= 0; n-- {
+		info, err := root.Lstat(older(n))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() {
+			continue // nothing that we wrote
+		}
+		if err := root.Rename(older(n), older(n+1)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// end says how a step ended.
+func (l *logFile) end(at string, err error, took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.flush()
+	outcome := "done in"
+	if err != nil {
+		outcome, _, _ = strings.Cut(err.Error(), "\n")
+		outcome = printable([]byte(outcome)) + " after"
+	}
+	l.note(fmt.Sprintf("== %s: %s %s", at, outcome, took.Round(10*time.Millisecond)))
+}
+
+// note writes a line of our own.
+func (l *logFile) note(line string) {
+	_, _ = fmt.Fprintln(l.file, line)
+	if l.echo != nil {
+		fmt.Fprintln(l.echo, line)
+	}
 }
 
 // begin starts a step.
@@ -74,7 +130,7 @@ func (l *logFile) begin(at, name string) {
 	defer l.mu.Unlock()
 	l.flush()
 	l.last, l.stopped = nil, nil
-	fmt.Fprintf(l.file, "== %s %s\n", at, printable([]byte(name)))
+	l.note(strings.TrimSpace(fmt.Sprintf("== %s %s", at, printable([]byte(name)))))
 }
 
 // Write takes what a command prints.
@@ -138,11 +194,12 @@ func (l *logFile) output(piece []byte) error {
 	return nil
 }
 
-// store writes to the file as long as there is room, and then says once that it ends.
+// store writes to the file, without what a terminal would act on, as long as there is room, and then says once that it ends.
 func (l *logFile) store(piece []byte) error {
 	if l.room <= 0 {
 		return nil
 	}
+	piece = escapes.ReplaceAll(piece, nil)
 	if l.room -= int64(len(piece)); l.room <= 0 {
 		piece = append(bytes.Clone(piece), "\n== the log ends here: it is full\n"...)
 	}

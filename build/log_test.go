@@ -2,12 +2,15 @@ package build
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -35,8 +38,8 @@ func TestLog(t *testing.T) {
 		{"lines", []string{"a\nb", "c\n"}, "a\nbc\n", []string{"a", "bc"}, ""},
 		{"a last line without an end", []string{"a\nb"}, "a\nb\n", []string{"a", "b"}, ""},
 		{"bytes that are no text", []string{"\xff\x00\n"}, "\xff\x00\n", []string{"\uFFFD\uFFFD"}, ""},
-		{"colours and a window's name", []string{"\x1b[1;31mred\x1b[0m \x1b]0;title\x07x\x1b]0;t\x1b\\y\n"}, "\x1b[1;31mred\x1b[0m \x1b]0;title\x07x\x1b]0;t\x1b\\y\n", []string{"red xy"}, ""},
-		{"a sequence that does not end, and text that runs backwards", []string{"\x1b[\u202etext\n"}, "\x1b[\u202etext\n", []string{"\uFFFDtext"}, ""},
+		{"colours and a window's name", []string{"\x1b[1;31mred\x1b[0m \x1b]0;title\x07x\x1b]0;t\x1b\\y\n"}, "red xy\n", []string{"red xy"}, ""},
+		{"a sequence that does not end, and text that runs backwards", []string{"\x1b[\u202etext\n"}, "\u202etext\n", []string{"\uFFFDtext"}, ""},
 		{"a progress bar", []string{"10%\r50%\r100%\r\n"}, "10%\r50%\r100%\r\n", []string{"100%"}, ""},
 		{"a very long line", []string{long, long, "\n"}, long + long + "\n", []string{(long + long)[len(long)*2-maxPartial:][:tailWidth] + " ..."}, ""},
 		{"what a script stopped at", []string{"out\n", markBegin + "make install" + markEnd + "\n"}, "out\n", []string{"out"}, "make install"},
@@ -61,7 +64,7 @@ func TestLog(t *testing.T) {
 			if diff := cmp.Diff(test.tail, l.tail()); diff != "" {
 				t.Errorf("tail (-want +got):\n%s", diff)
 			}
-			if got, want := echo.String(), strings.Join(append(test.tail, ""), "\n"); got != want {
+			if got, want := echo.String(), "== pipeline/0 make\n"+strings.Join(append(test.tail, ""), "\n"); got != want {
 				t.Errorf("shown: got %q, want %q", got, want)
 			}
 			data, err := os.ReadFile(l.path)
@@ -109,6 +112,32 @@ func TestLogHasAnEnd(t *testing.T) {
 	}
 	if tail := l.tail(); tail[len(tail)-1] != "line 999" {
 		t.Errorf("the tail is %q", tail)
+	}
+}
+
+// Logs of earlier builds stay for a while, the newest first.
+func TestLogHistory(t *testing.T) {
+	dir := t.TempDir()
+	for n := range LogHistory + 3 {
+		l, err := openLog(dir, "x.log", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.begin("pipeline/0", strconv.Itoa(n))
+		l.end("pipeline/0", errors.New("exit status 2\n  more"), 1234*time.Millisecond)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != LogHistory+1 {
+		t.Fatalf("got %d logs, %v; want %d", len(files), err, LogHistory+1)
+	}
+	for name, want := range map[string]string{"x.log": "11", "x.log.1": "10", "x.log.9": "2"} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if want := "== pipeline/0 " + want + "\n== pipeline/0: exit status 2 after 1.23s\n"; err != nil || string(data) != want {
+			t.Errorf("%s: got %q, %v; want %q", name, data, err, want)
+		}
 	}
 }
 

@@ -16,6 +16,10 @@ type Result struct {
 	Findings diag.Problems `json:"findings"` // of package check; all of them in the store, those that are told in a result
 	Duration time.Duration `json:"duration"` // of the build, in nanoseconds
 	Cached   bool          `json:"-"`        // recalled, not built
+	// Touched tells that somebody resumed the build or entered its sandbox: what it gave
+	// is not what the plan says, and nobody remembers it.
+	Touched bool   `json:"-"`
+	Work    string `json:"-"` // the work folder, where it was kept
 }
 
 // Package is one built package, unsigned.
@@ -36,6 +40,7 @@ type StepError struct {
 	Err     error  // e.g. a *sandbox.ExitError
 	Tail    []string
 	Log     string
+	Inside  string // the command that enters the sandbox, where it was kept
 	Hint    string // the way out, when one is known
 }
 
@@ -59,6 +64,9 @@ func (e *StepError) Error() string {
 	}
 	if e.Log != "" {
 		b.WriteString("\n  log: " + e.Log)
+	}
+	if e.Inside != "" {
+		b.WriteString("\n  look inside: " + e.Inside)
 	}
 	if e.Hint != "" {
 		b.WriteString("\n  hint: " + e.Hint)

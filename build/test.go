@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/tarn-build/tarn/build/environment"
@@ -65,21 +66,30 @@ func (b *Builder) Test(ctx context.Context, s *recipes.Script, o *recipes.Output
 		return nil, err
 	}
 	r := b.runner(s, env, box, w, log)
+	r.name, r.test, r.spec = o.Name, true, spec
+	r.given = maps.Clone(s.Environment.Given)
+	if r.given == nil {
+		r.given = map[string]string{}
+	}
+	maps.Copy(r.given, o.Test.Environment.Given)
 	overlay(r.env, o.Test.Environment.Given)
 	overlay(r.env, o.Test.Environment.Env)
 	ctx, cancel := withTimeout(ctx, s)
 	defer cancel()
 	for _, one := range o.Test.Steps {
 		b.report(o.Name, "test", one.Name)
-		if err := r.run(ctx, one); err != nil {
+		if err := r.attempt(ctx, one); err != nil {
 			return nil, err
 		}
 	}
 	if err := box.Close(); err != nil {
 		return nil, err
 	}
+	if err := r.tidy(nil); err != nil {
+		return nil, err
+	}
 	result = TestResult{Package: o.Name, Environment: lock.Names(), Duration: time.Since(start)}
-	if b.Again {
+	if b.Again || r.touched {
 		return &result, nil
 	}
 	return &result, b.Store.Remember(id, &result)

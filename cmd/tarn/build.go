@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -28,6 +29,11 @@ type buildOptions struct {
 	cpus      int
 	again     bool
 	noPublish bool
+
+	fromStep    string
+	interactive bool
+	keepWork    bool
+	dryRun      bool
 }
 
 func (a *app) buildCommand() *cobra.Command {
@@ -53,6 +59,10 @@ the workspace's repository; outside a workspace they go to --out-dir.`,
 	f.IntVar(&o.cpus, "cpus", 0, "how many processors a build sees (default: all)")
 	f.BoolVar(&o.again, "again", false, "build although the store knows the outcome, and remember nothing")
 	f.BoolVar(&o.noPublish, "no-publish", false, "leave the packages in the store")
+	f.StringVar(&o.fromStep, "from-step", "", "go on with this step in the sandbox that is kept of the recipe's failed build: a number from 1, or a place such as pipeline/3")
+	f.BoolVarP(&o.interactive, "interactive", "i", false, "when a step fails, open a shell in its sandbox, then ask: retry, go on, abort")
+	f.BoolVar(&o.keepWork, "keep-work", false, "keep the sandbox of a build that succeeds too, for tarn shell")
+	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be built, and do nothing")
 	return cmd
 }
 
@@ -88,13 +98,21 @@ func (a *app) buildArch(ctx context.Context, o buildOptions, arch apk.Arch, name
 	if l.rules, err = o.policy(l.ws); err != nil {
 		return err
 	}
+	wanted = append(wanted, l.wantedBroken...)
+	if o.dryRun {
+		return l.dryRun(ctx, wanted)
+	}
+	if o.fromStep != "" && len(names) != 1 {
+		return usagef("--from-step goes on with one recipe: name it")
+	}
+	l.resumed = wanted
 	var publisher *publisher
 	if !o.noPublish {
 		if publisher, err = l.newPublisher(o.outDir, &o.signingFlags); err != nil {
 			return err
 		}
 	}
-	rows, buildErr := l.build(ctx, o, append(wanted, l.wantedBroken...))
+	rows, buildErr := l.build(ctx, o, wanted)
 	if publisher != nil {
 		// What was built is published although something else failed.
 		if err := publisher.publish(context.WithoutCancel(ctx), l); err != nil {
@@ -116,7 +134,15 @@ func (l *line) build(ctx context.Context, o buildOptions, wanted []string) ([]bu
 		p.close()
 		return nil, err
 	}
-	l.builder.Again = o.again
+	l.builder.Again, l.builder.KeepWork, l.fromStep = o.again, o.keepWork, o.fromStep
+	if o.interactive {
+		var err error
+		if l.builder.OnFailure, err = l.askOnFailure(); err != nil {
+			p.close()
+			return nil, err
+		}
+		o.jobs = 1 // one shell at a time
+	}
 	if l.debug {
 		l.builder.Output = p
 	}
@@ -174,7 +200,11 @@ func (l *line) buildOne(ctx context.Context, s *recipes.Script) error {
 	p, err := l.plan(ctx, s)
 	var result *build.Result
 	if err == nil {
-		result, err = l.builder.Build(ctx, p)
+		b := *l.builder
+		if slices.Contains(l.resumed, s.Name) {
+			b.From = l.fromStep
+		}
+		result, err = b.Build(ctx, p)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -192,6 +222,12 @@ func (l *line) buildOne(ctx context.Context, s *recipes.Script) error {
 	text := ""
 	if !result.Cached {
 		text = fmt.Sprintf("%s: built %s in %s", s.Name, s.Version, shortDuration(result.Duration))
+	}
+	if result.Touched {
+		text += "\n  not remembered and not published: it was resumed or looked into\n  hint: tarn build " + s.Name + " builds it as the recipe says"
+	}
+	if result.Work != "" {
+		text += "\n  work folder: " + result.Work + "\n  look inside: tarn shell " + s.Name
 	}
 	for _, problem := range result.Findings {
 		// What a recipe allows itself is a note, which lint tells.
@@ -265,7 +301,7 @@ func (l *line) newPublisher(outDir string, f *signingFlags) (*publisher, error) 
 func (p *publisher) publish(ctx context.Context, l *line) error {
 	var packages []repo.Unsigned
 	for _, name := range l.graph.Order() {
-		if r := l.built.Result(name); r != nil {
+		if r := l.built.Result(name); r != nil && !r.Touched {
 			for _, one := range r.Packages {
 				packages = append(packages, repo.Unsigned{Entry: one.Entry, Digest: one.Digest})
 			}

@@ -99,7 +99,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
-	case is[*usageError](err):
+	case is[*usageError](err), is[*build.FromError](err):
 		return exitUsage
 	case is[*images.Refusal](err), is[*build.PolicyError](err), is[*build.SecretError](err), is[*repo.PolicyError](err):
 		return exitPolicy

@@ -132,7 +132,9 @@ type line struct {
 	built    *build.Built
 	builder  *build.Builder
 	arch     apk.Arch
-	runner   string         // of --runner
+	runner   string // of --runner
+	fromStep string // of --from-step, for the recipes of resumed
+	resumed  []string
 	limits   sandbox.Limits // that flags name
 	cpus     int
 	progress *progress

@@ -66,6 +66,14 @@ func (a *app) newProgress(total int, t *trace) *progress {
 	return p
 }
 
+// pause takes the table off the screen until resume, and holds back what others print.
+func (p *progress) pause() {
+	p.mu.Lock()
+	p.show("", false)
+}
+
+func (p *progress) resume() { p.mu.Unlock() }
+
 // close takes the table off the screen.
 func (p *progress) close() {
 	close(p.stop)

@@ -126,6 +126,56 @@ func (s *Store) makeKept(kind, name string) (dir string, gone []string, err erro
 	return dir, gone, nil
 }
 
+// UseKept notes that this process uses a kept folder: it stays as long as it runs.
+func (s *Store) UseKept(k Kept) error {
+	release, err := s.exclusive()
+	if err != nil {
+		return err
+	}
+	defer release()
+	if _, err := os.Stat(k.Dir); err != nil {
+		return s.fault("use kept folder", err)
+	}
+	return s.use("kept " + k.Kind + "/" + filepath.Base(k.Dir))
+}
+
+// Unkeep removes the kept folders of a kind that have a name, but for those that
+// another running process uses.
+func (s *Store) Unkeep(kind, name string) error {
+	gone, err := s.hideKept(kind, name)
+	for _, dir := range gone {
+		_ = RemoveAll(dir) // else the next Open does it
+	}
+	return s.fault("remove kept folder", err)
+}
+
+func (s *Store) hideKept(kind, name string) (gone []string, err error) {
+	release, err := s.exclusive()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	all, err := s.Kept()
+	if err != nil {
+		return nil, err
+	}
+	used, err := s.used(true)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range all {
+		if k.Kind != kind || k.Name != name || used["kept "+kind+"/"+filepath.Base(k.Dir)] {
+			continue
+		}
+		old := s.temp("kept")
+		if err := os.Rename(k.Dir, old); err != nil {
+			return gone, err
+		}
+		gone = append(gone, old)
+	}
+	return gone, nil
+}
+
 // Kept lists the kept folders of all kinds, the newest first.
 func (s *Store) Kept() ([]Kept, error) {
 	kinds, err := os.ReadDir(filepath.Join(s.dir, "kept"))
