@@ -216,6 +216,14 @@ func TestPowerCut(t *testing.T) {
 		}
 		return nil
 	}
+	// With an index of version 3 beside it, of which the same is asked.
+	for _, v3 := range []bool{false, true} {
+		cutAtEach(t, st, story, last, v3)
+	}
+}
+
+// cutAtEach runs a story once for each of its changes, and cuts the power before it.
+func cutAtEach(t *testing.T, st *store.Store, story func(p *repo.Publisher) error, last repo.Unsigned, v3 bool) {
 	for cut := 0; ; cut++ {
 		m := new(storagetest.Memory)
 		w := &watched{Memory: m, left: cut, after: func() {
@@ -224,7 +232,7 @@ func TestPowerCut(t *testing.T) {
 			}
 		}}
 		p := publisher(t, w, st)
-		p.Replace, p.Readmit, p.Snapshots, p.Keep = true, true, 2, 2
+		p.Replace, p.Readmit, p.Snapshots, p.Keep, p.V3 = true, true, 2, 2, v3
 		err := story(p)
 		if err != nil && !errors.Is(err, errCut) {
 			t.Fatalf("cut %d: %v", cut, err)

@@ -30,7 +30,7 @@ type Verified struct {
 
 // Finding is something that is wrong with a repository whose bytes are what they should be.
 type Finding struct {
-	Kind    string `json:"kind"` // dangling, unlisted, withdrawn, arch, conflict
+	Kind    string `json:"kind"` // dangling, unlisted, withdrawn, arch, conflict, index
 	Name    string `json:"name"` // a package or a file
 	Text    string `json:"text"`
 	Warning bool   `json:"warning,omitempty"` // it may be meant so
@@ -94,10 +94,8 @@ func (r *Repository) Verify(ctx context.Context, arch apk.Arch, o VerifyOptions)
 	r.mu.Unlock()
 	report.Made, _ = made(index)
 	report.Verified = append(report.Verified, verified(file.path, key, r.checkNewest(arch, file, index)))
-	if third, found, err := r.verifyIndex3(ctx, arch, file, index, keys); err != nil {
+	if err := r.verifyIndex3(ctx, report, file, index, keys, o.Jobs); err != nil {
 		return nil, err
-	} else if found {
-		report.Verified = append(report.Verified, third)
 	}
 	owners := newOwners(index.Entries)
 	found, err := r.verifyPackages(ctx, arch, index.Entries, keys, o.Jobs, owners)
@@ -117,45 +115,42 @@ func (r *Repository) Verify(ctx context.Context, arch apk.Arch, o VerifyOptions)
 }
 
 // verifyIndex3 checks the index of version 3 that lies beside the one that was read: its
-// signature, and that it lists the same packages.
-func (r *Repository) verifyIndex3(ctx context.Context, arch apk.Arch, beside *indexFile, index *apk.Index, keys apk.KeySet) (_ Verified, found bool, err error) {
-	path := string(arch) + "/" + indexName3
+// signature, the packages that it alone lists, and that there are none.
+func (r *Repository) verifyIndex3(ctx context.Context, report *Report, beside *indexFile, index *apk.Index, keys apk.KeySet, jobs int) error {
+	path := string(report.Arch) + "/" + indexName3
 	if beside.path == path || r.snapshot != "" {
-		return Verified{}, false, nil
+		return nil
 	}
 	o, err := r.storage.Open(ctx, path, "")
 	if errors.Is(err, fs.ErrNotExist) {
-		return Verified{}, false, nil
+		return nil
 	}
 	if err != nil {
-		return Verified{}, false, err
+		return err
 	}
 	defer o.Close()
 	data, err := readAtMost(o, maxIndexBytes)
 	if err != nil {
-		return Verified{}, false, err
+		return err
 	}
-	key, err := apk.VerifyIndex(data, keys)
+	third, err := parseIndex(r.location+"/"+path, data, keys)
 	if err != nil {
-		return verified(path, "", &TrustError{r.location + "/" + path, err.Error()}), true, nil
+		report.Verified = append(report.Verified, verified(path, "", &TrustError{r.location + "/" + path, err.Error()}))
+		return nil
 	}
-	third, err := parseIndex(r.location+"/"+path, data, nil)
-	if err != nil {
-		return verified(path, "", &TrustError{r.location + "/" + path, err.Error()}), true, nil
-	}
-	listed := make(map[string]string, len(index.Entries))
+	key, _ := third.VerifySignature(keys)
+	report.Verified = append(report.Verified, verified(path, key, nil))
+	listed := make(map[string]bool, len(index.Entries))
 	for _, e := range index.Entries {
-		listed[e.FullName()] = e.Identity()
+		listed[e.FullName()+" "+e.Identity()] = true
 	}
-	for _, e := range third.Entries {
-		if listed[e.FullName()] != e.Identity() {
-			return verified(path, "", &TrustError{r.location + "/" + path, fmt.Sprintf("it lists %s %s, which %s does not", e.FullName(), e.Identity(), indexName)}), true, nil
-		}
+	alone := slices.DeleteFunc(slices.Clone(third.Entries), func(e *apk.Entry) bool { return listed[e.FullName()+" "+e.Identity()] })
+	if missing := len(index.Entries) - (len(third.Entries) - len(alone)); len(alone)+missing > 0 {
+		report.Findings = append(report.Findings, Finding{Kind: "index", Name: path, Text: fmt.Sprintf("it lists %d packages that %s does not, and does not list %d that it does", len(alone), indexName, missing)})
 	}
-	if len(third.Entries) != len(index.Entries) {
-		return verified(path, "", &TrustError{r.location + "/" + path, fmt.Sprintf("it lists %d packages, and %s %d", len(third.Entries), indexName, len(index.Entries))}), true, nil
-	}
-	return verified(path, key, nil), true, nil
+	found, err := r.verifyPackages(ctx, report.Arch, alone, keys, jobs, newOwners(alone))
+	report.Verified = append(report.Verified, found...)
+	return err
 }
 
 // VerifyIndexFile checks the signature of an index that is a file, of either version, and
