@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
 	"os"
@@ -41,6 +42,9 @@ type expanded struct {
 func (x *expansion) file(path string) expanded {
 	r, err := recipes.LoadFile(path)
 	if r == nil {
+		if _, listed := diag.Of(err); !listed {
+			err = diag.Problem{File: path, Text: fmt.Sprintf("read recipe: %v", err)}
+		}
 		return expanded{err: err}
 	}
 	return x.recipe(r)

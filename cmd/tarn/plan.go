@@ -145,13 +145,18 @@ func (a *app) showScripts(ctx context.Context, o planOptions, arch apk.Arch, nam
 		return err
 	}
 	x := expansion{sourceDir: o.sourceDir, named: names}
-	if !a.json { // a listing has no commit
-		x.checkout = checkouts(ctx, ws)
-	}
 	if x.target, err = o.target(ws, arch); err != nil {
 		return err
 	}
 	x.target.AnyArch = true
+	if a.json {
+		// A listing is of what the recipe says and the flags add: what joins every
+		// environment of the workspace is added when the plan is made.
+		x.target.AppendPackages = x.target.AppendPackages[len(ws.Environment.Append):]
+		x.target.AppendTestPackages = x.target.AppendTestPackages[len(ws.Test.Append):]
+	} else {
+		x.checkout = checkouts(ctx, ws)
+	}
 	if x.pipelines, err = o.pipelines(ws); err != nil {
 		return err
 	}
