@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -66,7 +67,12 @@ func checkRef(what, ref string) error {
 func OfCheckout(s recipes.Step) (Git, error) {
 	in := s.Inputs
 	g := Git{Repository: in["repository"], Branch: in["branch"], Tag: in["tag"], Commit: in["expected-commit"],
-		BranchTip: in["expected-commit-is-branch-tip"] == "true", Submodules: in["recurse-submodules"] == "true", SparsePaths: strings.Fields(in["sparse-paths"])}
+		BranchTip: in["expected-commit-is-branch-tip"] == "true", Submodules: in["recurse-submodules"] == "true"}
+	for line := range strings.Lines(in["sparse-paths"]) {
+		if line = strings.TrimSpace(line); line != "" {
+			g.SparsePaths = append(g.SparsePaths, line)
+		}
+	}
 	u, err := url.Parse(g.Repository)
 	if err != nil || u.Scheme == "" || u.Host == "" && u.Scheme != "file" {
 		return g, fmt.Errorf("git-checkout: repository %q is no address", redact(g.Repository))
@@ -221,7 +227,7 @@ func (f *Fetcher) clone(ctx context.Context, g Git) (tree, error) {
 		return tree{}, err
 	}
 	defer release()
-	c := &checkout{ctx: ctx, g: g, dir: filepath.Join(dir, "tree"), options: f.gitOptions(g)}
+	c := &checkout{ctx: ctx, g: g, dir: filepath.Join(dir, "tree"), options: f.gitOptions(g), log: f.Log}
 	if err := c.fetch(); err != nil {
 		return tree{}, err
 	}
@@ -266,6 +272,7 @@ type checkout struct {
 	g       Git
 	dir     string
 	options host.GitOptions
+	log     *slog.Logger // may be nil
 }
 
 func (c *checkout) git(args ...string) (string, error) {
@@ -339,6 +346,9 @@ func (c *checkout) expect(ref, local, tip string) error {
 	case g.Tag != "":
 		// The id of an annotated tag names its commit for certain, too.
 		if object, err := c.git("rev-parse", "--verify", "--end-of-options", local); err == nil && object == g.Commit {
+			if c.log != nil {
+				c.log.Warn("expected-commit is the id of an annotated tag, and not of its commit", "repository", redact(g.Repository), "tag", g.Tag, "commit", tip)
+			}
 			return nil
 		}
 		return wrong

@@ -150,39 +150,46 @@ func TestCheckout(t *testing.T) {
 	u.git("checkout", "--quiet", "stable")
 	fix := u.commit("fix", "fixed\n")
 	u.git("checkout", "--quiet", "main")
-	third := u.commit("c", "c\n")
+	third := u.commit("c", "c\n", "s p/x", "x\n")
+	u.git("checkout", "--quiet", "-b", "clash", second)
+	clash := u.commit("a", "four\n")
+	u.git("checkout", "--quiet", "main")
 
 	for name, c := range map[string]struct {
 		in   map[string]string
 		want map[string]string
 		err  string
 	}{
-		"the head":                        {in: map[string]string{}, want: map[string]string{"a": "two\n", "dir/b": "b\n", "c": "c\n"}},
-		"a tag":                           {in: map[string]string{"tag": "v1", "expected-commit": first}, want: map[string]string{"a": "one\n", "dir/b": "b\n"}},
-		"an annotated tag":                {in: map[string]string{"tag": "v1-annotated", "expected-commit": first}, want: map[string]string{"a": "one\n", "dir/b": "b\n"}},
-		"an annotated tag by its own id":  {in: map[string]string{"tag": "v1-annotated", "expected-commit": annotated}, want: map[string]string{"a": "one\n", "dir/b": "b\n"}},
-		"a tag at another commit":         {in: map[string]string{"tag": "v1", "expected-commit": second}, err: "tag v1: expected commit " + second + ", found " + first},
-		"a tag that is not there":         {in: map[string]string{"tag": "v9", "expected-commit": second}, err: "refs/tags/v9"},
-		"a branch":                        {in: map[string]string{"branch": "stable", "expected-commit": fix}, want: map[string]string{"a": "one\n", "dir/b": "b\n", "fix": "fixed\n"}},
-		"an earlier commit of a branch":   {in: map[string]string{"branch": "main", "expected-commit": second}, want: map[string]string{"a": "two\n", "dir/b": "b\n"}},
-		"a commit that is not its tip":    {in: map[string]string{"branch": "main", "expected-commit": second, "expected-commit-is-branch-tip": "true"}, err: "branch main: expected commit " + second + ", found " + third},
-		"a commit of another branch":      {in: map[string]string{"branch": "main", "expected-commit": fix}, err: "branch main: expected commit " + fix},
-		"a commit that is nowhere":        {in: map[string]string{"branch": "main", "expected-commit": strings.Repeat("1", 40)}, err: "branch main: expected commit 1111"},
-		"only some folders":               {in: map[string]string{"tag": "v1", "expected-commit": first, "sparse-paths": "none\nother"}, want: map[string]string{"a": "one\n"}},
-		"with a commit put on top":        {in: map[string]string{"tag": "v1", "expected-commit": first, "cherry-picks": "# a fix\nstable/" + fix + ": fixes it\n"}, want: map[string]string{"a": "one\n", "dir/b": "b\n", "fix": "fixed\n"}},
-		"branch and tag":                  {in: map[string]string{"tag": "v1", "branch": "main"}, err: "both branch and tag"},
-		"an option as a tag":              {in: map[string]string{"tag": "--upload-pack=touch x"}, err: "is no name of git"},
-		"a range as a branch":             {in: map[string]string{"branch": "a..b"}, err: "is no name of git"},
-		"a short commit":                  {in: map[string]string{"expected-commit": "abc"}, err: "give all 40 digits"},
-		"a program as a repository":       {in: map[string]string{"repository": "ext::touch x"}, err: "is no address"},
-		"a program behind slashes":        {in: map[string]string{"repository": "ext://touch x/"}, err: "git-checkout: "},
-		"a file as a repository":          {in: map[string]string{"repository": "file://" + u.dir}, err: "not allowed"},
-		"an option as a repository":       {in: map[string]string{"repository": "--upload-pack=x"}, err: "is no address"},
-		"a cherry-pick without its colon": {in: map[string]string{"cherry-picks": fix}, err: "COMMIT: COMMENT"},
-		"a sparse path out of the tree":   {in: map[string]string{"sparse-paths": "../x"}, err: "sparse path"},
-		"a depth that is none":            {in: map[string]string{"depth": "x"}, err: "depth"},
-		"a history that lacks the commit": {in: map[string]string{"branch": "main", "expected-commit": second, "depth": "1"}, err: "expected commit " + second},
-		"a history that has all":          {in: map[string]string{"tag": "v1", "expected-commit": first, "depth": "-1"}, want: map[string]string{"a": "one\n", "dir/b": "b\n"}},
+		"the head":                          {in: map[string]string{}, want: map[string]string{"a": "two\n", "dir/b": "b\n", "c": "c\n", "s p/x": "x\n"}},
+		"a tag":                             {in: map[string]string{"tag": "v1", "expected-commit": first}, want: map[string]string{"a": "one\n", "dir/b": "b\n"}},
+		"an annotated tag":                  {in: map[string]string{"tag": "v1-annotated", "expected-commit": first}, want: map[string]string{"a": "one\n", "dir/b": "b\n"}},
+		"an annotated tag by its own id":    {in: map[string]string{"tag": "v1-annotated", "expected-commit": annotated}, want: map[string]string{"a": "one\n", "dir/b": "b\n"}},
+		"a tag at another commit":           {in: map[string]string{"tag": "v1", "expected-commit": second}, err: "tag v1: expected commit " + second + ", found " + first},
+		"a tag that is not there":           {in: map[string]string{"tag": "v9", "expected-commit": second}, err: "refs/tags/v9"},
+		"a branch":                          {in: map[string]string{"branch": "stable", "expected-commit": fix}, want: map[string]string{"a": "one\n", "dir/b": "b\n", "fix": "fixed\n"}},
+		"an earlier commit of a branch":     {in: map[string]string{"branch": "main", "expected-commit": second}, want: map[string]string{"a": "two\n", "dir/b": "b\n"}},
+		"a commit that is not its tip":      {in: map[string]string{"branch": "main", "expected-commit": second, "expected-commit-is-branch-tip": "true"}, err: "branch main: expected commit " + second + ", found " + third},
+		"a commit of another branch":        {in: map[string]string{"branch": "main", "expected-commit": fix}, err: "branch main: expected commit " + fix},
+		"a commit that is nowhere":          {in: map[string]string{"branch": "main", "expected-commit": strings.Repeat("1", 40)}, err: "branch main: expected commit 1111"},
+		"only some folders":                 {in: map[string]string{"tag": "v1", "expected-commit": first, "sparse-paths": "none\nother"}, want: map[string]string{"a": "one\n"}},
+		"with a commit put on top":          {in: map[string]string{"tag": "v1", "expected-commit": first, "cherry-picks": "# a fix\nstable/" + fix + ": fixes it\n"}, want: map[string]string{"a": "one\n", "dir/b": "b\n", "fix": "fixed\n"}},
+		"commits on top of each other":      {in: map[string]string{"branch": "main", "expected-commit": second, "cherry-picks": "stable/" + fix + ": fixes #1\n" + third + ": the next one\n"}, want: map[string]string{"a": "two\n", "dir/b": "b\n", "fix": "fixed\n", "c": "c\n", "s p/x": "x\n"}},
+		"a commit on top that does not fit": {in: map[string]string{"tag": "v1", "expected-commit": first, "cherry-picks": "clash/" + clash + ": changes what is not there\n"}, err: "could not apply"},
+		"a commit on top that is nowhere":   {in: map[string]string{"tag": "v1", "expected-commit": first, "cherry-picks": strings.Repeat("1", 40) + ": x\n"}, err: strings.Repeat("1", 40)},
+		"a sparse folder with a space":      {in: map[string]string{"branch": "main", "expected-commit": third, "sparse-paths": "s p\n\n"}, want: map[string]string{"a": "two\n", "c": "c\n", "s p/x": "x\n"}},
+		"branch and tag":                    {in: map[string]string{"tag": "v1", "branch": "main"}, err: "both branch and tag"},
+		"an option as a tag":                {in: map[string]string{"tag": "--upload-pack=touch x"}, err: "is no name of git"},
+		"a range as a branch":               {in: map[string]string{"branch": "a..b"}, err: "is no name of git"},
+		"a short commit":                    {in: map[string]string{"expected-commit": "abc"}, err: "give all 40 digits"},
+		"a program as a repository":         {in: map[string]string{"repository": "ext::touch x"}, err: "is no address"},
+		"a program behind slashes":          {in: map[string]string{"repository": "ext://touch x/"}, err: "git-checkout: "},
+		"a file as a repository":            {in: map[string]string{"repository": "file://" + u.dir}, err: "not allowed"},
+		"an option as a repository":         {in: map[string]string{"repository": "--upload-pack=x"}, err: "is no address"},
+		"a cherry-pick without its colon":   {in: map[string]string{"cherry-picks": fix}, err: "COMMIT: COMMENT"},
+		"a sparse path out of the tree":     {in: map[string]string{"sparse-paths": "../x"}, err: "sparse path"},
+		"a depth that is none":              {in: map[string]string{"depth": "x"}, err: "depth"},
+		"a history that lacks the commit":   {in: map[string]string{"branch": "main", "expected-commit": second, "depth": "1"}, err: "expected commit " + second},
+		"a history that has all":            {in: map[string]string{"tag": "v1", "expected-commit": first, "depth": "-1"}, want: map[string]string{"a": "one\n", "dir/b": "b\n"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFetcher(t)
