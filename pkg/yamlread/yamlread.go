@@ -426,6 +426,7 @@ func (r *reader) mapping(n *yaml.Node, v reflect.Value, name string, depth int) 
 		if !known {
 			r.unknown(p.key, v.Type(), l)
 			r.walk(p.value, depth+1)
+			given[diag.Nearest(p.key.Value, l.names)] = true // it is not missing as well
 			continue
 		}
 		before := len(r.problems)

@@ -100,6 +100,7 @@ func TestMistakes(t *testing.T) {
 		{"quoted truth", "on: \"true\"", "f.yaml:1:5: \"on\" is text, expected true or false\n  hint: write it without quotes"},
 		{"quoted number", "count: '3'", "f.yaml:1:8: \"count\" is text, expected a whole number\n  hint: write it without quotes"},
 		{"duration", "wait: 30", "f.yaml:1:7: \"30\" is no duration\n  hint: durations are written like 90s, 30m or 1h30m"},
+		{"mistyped and required", "inner: {nam: a}", "f.yaml:1:9: unknown field \"nam\"\n  hint: did you mean \"name\"?"},
 		{"missing", "inner: {other: a}", "f.yaml:1:8: missing field \"name\" in \"inner\""},
 		{"empty", "inner: {name: ''}", "f.yaml:1:15: \"name\" is empty"},
 		{"own reader", "word: bad", "f.yaml:1:7: \"bad\" is bad"},
