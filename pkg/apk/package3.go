@@ -314,6 +314,12 @@ func (r *fileReader3) attributes(what string, from adb.Value) map[string]string 
 	return all
 }
 
+// NamedOnly says of a file of a package of version 3 that the number of an owner is not
+// known: there are names that mean one number everywhere, and others.
+func (f *File) NamedOnly() bool {
+	return f.UID == nobody && f.User != "nobody" || f.GID == nobody && f.Group != "nobody"
+}
+
 // idOf is the number that a name has everywhere.
 func idOf(name string) int {
 	if name == "" || name == "root" {

@@ -622,6 +622,10 @@ func TestHostileControl(t *testing.T) {
 		"hidden path among control": {forged{control: file(".x/../../y", "x")}.bytes(t), "no name of a control file"},
 		"dots among control":        {forged{control: file("..", "x")}.bytes(t), "no name of a control file"},
 		"symlink among control":     {forged{control: entries(tar.Header{Name: ".x", Typeflag: tar.TypeSymlink, Linkname: "/etc"})}.bytes(t), "is a symbolic link, expected a file"},
+		"larger than told":          {slices.Concat(compress(slices.Concat(rawHeader(".PKGINFO", '0', 30, nil), padded(plainInfo))), archive(t, true, nil)), "expected \"key = value\", found \"arch\""},
+		"smaller than told":         {slices.Concat(compress(slices.Concat(rawHeader(".PKGINFO", '0', 1<<20, nil), padded(plainInfo))), archive(t, true, nil)), "unexpected end"},
+		"an end, then more":         {slices.Concat(compress(slices.Concat(rawHeader(".PKGINFO", '0', int64(len(plainInfo)), nil), padded(plainInfo), make([]byte, 1024), rawHeader(".post-install", '0', 0, nil))), archive(t, true, nil)), "something stands behind the end"},
+		"a size in a header":        {slices.Concat(compress(slices.Concat(extended(record("size", "9"), rawHeader(".PKGINFO", '0', int64(len(plainInfo)), nil), padded(plainInfo)))), archive(t, true, nil)), "a size in an extended header"},
 		"second .PKGINFO":           {forged{control: file(".PKGINFO", plainInfo)}.bytes(t), `".PKGINFO" stands there twice`},
 		"no .PKGINFO":               {slices.Concat(archive(t, false, file(".x", "")), archive(t, true, nil)), "no .PKGINFO"},
 		"nothing at all":            {compress(nil), "no .PKGINFO"},
@@ -698,6 +702,8 @@ func whole(data []byte) error {
 func TestTolerated(t *testing.T) {
 	data := forged{data: func(w *tar.Writer) {
 		put(w, tar.Header{Name: ".hidden"}, "x")
+		put(w, tar.Header{Name: ".PKGINFO"}, "pkgname = evil\npkgver = 9-r0\n") // no control file any more
+		put(w, tar.Header{Name: ".post-install"}, "#!/bin/evil\n")
 		put(w, tar.Header{Name: "./", Typeflag: tar.TypeDir}, "")
 		put(w, tar.Header{Name: "usr/bin/x"}, "x")
 		put(w, tar.Header{Name: "usr", Typeflag: tar.TypeDir}, "")
@@ -705,9 +711,13 @@ func TestTolerated(t *testing.T) {
 		put(w, tar.Header{Name: "z", Typeflag: tar.TypeLink, Linkname: "y"}, "")
 		put(w, tar.Header{Name: "zz", Typeflag: tar.TypeLink, Linkname: "z"}, "")
 	}}.bytes(t)
-	files, err := list(apktest.Read(t, data))
+	p := apktest.Read(t, data)
+	files, err := list(p)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if p.Info.Name != "x" || len(p.Scripts) != 0 {
+		t.Errorf("what stands among the data was taken for control: %+v, %q", p.Info, p.Scripts)
 	}
 	if got, want := slices.Sorted(maps.Keys(files)), []string{"usr", "usr/bin/x", "y", "z", "zz"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
