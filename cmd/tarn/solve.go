@@ -3,10 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,15 +53,16 @@ func (a *app) runSolve(ctx context.Context, u universe, args []string) error {
 	if err != nil {
 		return err
 	}
-	candidates, o, err := a.candidates(ctx, u)
+	packages, o, err := a.packages(ctx, u)
 	if err != nil {
 		return err
 	}
-	solution, err := solve.Solve(solve.NewUniverse(candidates), world, o)
-	if err != nil {
+	defer packages.close()
+	solution, err := solve.Solve(packages, world, o)
+	if err := errors.Join(err, packages.err()); err != nil {
 		return err
 	}
-	a.warnOfDoubles(solution, candidates)
+	a.warnOfDoubles(solution, packages)
 	if !a.json {
 		for _, p := range solution {
 			fmt.Fprintf(a.out, "%s=%s\n", p.Name, p.Version)
@@ -140,42 +141,106 @@ func (u *universe) flags(cmd *cobra.Command) {
 	f.BoolVarP(&u.options.Latest, "latest", "l", false, "take the highest version of each package or none")
 }
 
-// candidates are the packages that the solver chooses from.
-func (a *app) candidates(ctx context.Context, u universe) ([]*solve.Package, solve.Options, error) {
+// asked is the packages that the solver chooses from.
+type asked struct {
+	solve.Union
+	packed []*knownIndex
+}
+
+// err is what went wrong with a look at what the store knows of an index.
+func (u *asked) err() error {
+	var errs []error
+	for _, known := range u.packed {
+		errs = append(errs, known.Err())
+	}
+	return errors.Join(errs...)
+}
+
+// close ends the looking up. What was looked up stays.
+func (u *asked) close() {
+	for _, known := range u.packed {
+		known.pieces.Close()
+	}
+}
+
+// all are the packages themselves, in any order.
+func (u *asked) all() []*solve.Package {
+	var list []*solve.Package
+	seen := map[string]bool{}
+	for _, name := range u.Names() {
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		for _, p := range u.Providers(name) {
+			if p.Name == name {
+				list = append(list, p)
+			}
+		}
+	}
+	return list
+}
+
+// packages opens what the solver chooses from.
+func (a *app) packages(ctx context.Context, u universe) (*asked, solve.Options, error) {
 	o := u.options
 	var err error
 	if o.Arch, err = apk.ParseArch(u.arch); err != nil {
 		return nil, o, usagef("--arch: %v", err)
 	}
-	var candidates []*solve.Package
-	order := 0
-	add := func(entries []*apk.Entry, tag, from string) {
-		for _, e := range entries {
-			candidates = append(candidates, &solve.Package{Entry: e, Order: order, Tag: tag, From: from})
-		}
-		order++
-	}
+	all, order := &asked{}, 0
 	for _, text := range u.indexes {
 		tag, name := cutTag(text)
-		index, _, err := readIndexFile("--index", name)
+		like := solve.Package{Order: order, Tag: tag, From: name}
+		order++
+		data, err := readLimited(name)
+		if err != nil {
+			return nil, o, usagef("--index: %v", err)
+		}
+		if known := a.knownIndex(data); known != nil {
+			all.packed = append(all.packed, known)
+			all.Union = append(all.Union, solve.NewLazy(known, like))
+			continue
+		}
+		index, err := parseIndexFile("--index", name, data)
 		if err != nil {
 			return nil, o, err
 		}
-		add(index.Entries, tag, name)
+		all.add(index.Entries, like)
 	}
 	if len(u.indexes) == 0 || len(u.repositories) > 0 {
-		if err := a.askRepositories(ctx, u, o.Arch, add); err != nil {
+		err := a.askRepositories(ctx, u, o.Arch, func(entries []*apk.Entry, tag, from string) {
+			all.add(entries, solve.Package{Order: order, Tag: tag, From: from})
+			order++
+		})
+		if err != nil {
 			return nil, o, err
 		}
 	}
 	if u.installed != "" {
-		index, tags, err := readIndexFile("--installed", u.installed)
+		data, err := readLimited(u.installed)
+		if err != nil {
+			return nil, o, usagef("--installed: %v", err)
+		}
+		index, err := parseIndexFile("--installed", u.installed, data)
 		if err != nil {
 			return nil, o, err
 		}
-		candidates = markInstalled(candidates, index.Entries, tags, u.installed)
+		all.markInstalled(index.Entries, installedTags(data), u.installed)
 	}
-	return candidates, o, nil
+	return all, o, nil
+}
+
+// add takes entries in, each as a package like that.
+func (u *asked) add(entries []*apk.Entry, like solve.Package) {
+	list := make([]solve.Package, len(entries))
+	packages := make([]*solve.Package, len(entries))
+	for i, e := range entries {
+		list[i] = like
+		list[i].Entry = e
+		packages[i] = &list[i]
+	}
+	u.Union = append(u.Union, solve.NewUniverse(packages))
 }
 
 // askRepositories lists the packages of the repositories that the flags or the
@@ -232,24 +297,23 @@ func cutTag(text string) (tag, rest string) {
 	return "", text
 }
 
-// readIndexFile reads an index, or a database of what is installed, without asking
-// for a signature: the user named the file. tags are those of installed packages, by
-// name.
-func readIndexFile(flag, name string) (index *apk.Index, tags map[string]string, err error) {
-	data, err := readLimited(name)
-	if err != nil {
-		return nil, nil, usagef("%s: %v", flag, err)
-	}
-	if bytes.HasPrefix(data, []byte{0x1f, 0x8b}) || bytes.HasPrefix(data, []byte("ADB")) {
+// parseIndexFile reads an index, or a database of what is installed, without asking for
+// a signature: the user named the file.
+func parseIndexFile(flag, name string, data []byte) (index *apk.Index, err error) {
+	if isPackedIndex(data) {
 		index, err = apk.ReadIndex(bytes.NewReader(data), apk.Limits{})
 	} else {
 		index, err = apk.ReadIndexText(bytes.NewReader(data), apk.Limits{})
-		tags = installedTags(string(data))
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: read %s: %w", flag, name, err)
+		return nil, fmt.Errorf("%s: read %s: %w", flag, name, err)
 	}
-	return index, tags, nil
+	return index, nil
+}
+
+// isPackedIndex tells an APKINDEX.tar.gz or a Packages.adb from the text of an index.
+func isPackedIndex(data []byte) bool {
+	return bytes.HasPrefix(data, []byte{0x1f, 0x8b}) || bytes.HasPrefix(data, []byte("ADB"))
 }
 
 // maxIndexFile bounds a file that is read as an index.
@@ -268,12 +332,15 @@ func readLimited(name string) ([]byte, error) {
 	return data, err
 }
 
-// installedTags reads the tags of a database of what is installed: its lines s:TAG,
-// which an index has not.
-func installedTags(text string) map[string]string {
+// installedTags reads the tags of a database of what is installed, by name: its lines
+// s:TAG, which an index has not.
+func installedTags(data []byte) map[string]string {
 	tags := map[string]string{}
+	if isPackedIndex(data) {
+		return tags
+	}
 	name := ""
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(string(data)) {
 		if rest, found := strings.CutPrefix(line, "P:"); found {
 			name = strings.TrimSuffix(rest, "\n")
 		} else if rest, found := strings.CutPrefix(line, "s:"); found {
@@ -283,20 +350,16 @@ func installedTags(text string) map[string]string {
 	return tags
 }
 
-// markInstalled says of the candidates which are installed, and adds the installed
-// packages that are none of them.
-func markInstalled(candidates []*solve.Package, installed []*apk.Entry, tags map[string]string, from string) []*solve.Package {
-	type key struct {
-		name    string
-		version apk.Version
-	}
-	known := map[key][]*solve.Package{}
-	for _, p := range candidates {
-		known[key{p.Name, p.Version}] = append(known[key{p.Name, p.Version}], p)
-	}
+// markInstalled says which packages are installed, and adds the installed packages that
+// are none of them.
+func (u *asked) markInstalled(installed []*apk.Entry, tags map[string]string, from string) {
+	var gone []*solve.Package
 	for _, e := range installed {
 		found := false
-		for _, p := range known[key{e.Name, e.Version}] {
+		for _, p := range u.Providers(e.Name) {
+			if p.Name != e.Name || p.Version != e.Version {
+				continue
+			}
 			if p.Checksum == e.Checksum || p.Checksum == (apk.Checksum{}) || e.Checksum == (apk.Checksum{}) {
 				p.Installed, found = true, true
 				// What was installed without a tag keeps none, wherever it came from.
@@ -306,24 +369,22 @@ func markInstalled(candidates []*solve.Package, installed []*apk.Entry, tags map
 			}
 		}
 		if !found {
-			candidates = append(candidates, &solve.Package{Entry: e, Tag: tags[e.Name], From: from, Installed: true, Gone: true})
+			gone = append(gone, &solve.Package{Entry: e, Tag: tags[e.Name], From: from, Installed: true, Gone: true})
 		}
 	}
-	return candidates
+	u.Union = append(u.Union, solve.NewUniverse(gone))
 }
 
 // warnOfDoubles tells where another source has the same name and version with other
 // bytes: the order of the sources decided.
-func (a *app) warnOfDoubles(solution, candidates []*solve.Package) {
-	chosen := map[string]*solve.Package{}
+func (a *app) warnOfDoubles(solution []*solve.Package, packages *asked) {
 	for _, p := range solution {
-		chosen[p.Name] = p
-	}
-	for _, q := range candidates {
-		p := chosen[q.Name]
-		if p == nil || p == q || p.Version != q.Version || p.From == q.From || p.Arch != q.Arch || p.Checksum == q.Checksum || slices.Contains([]apk.Checksum{p.Checksum, q.Checksum}, apk.Checksum{}) {
-			continue
+		for _, q := range packages.Providers(p.Name) {
+			if q.Name != p.Name || q == p || q.Version != p.Version || q.From == p.From || q.Arch != p.Arch || q.Checksum == p.Checksum ||
+				q.Checksum == (apk.Checksum{}) || p.Checksum == (apk.Checksum{}) {
+				continue
+			}
+			fmt.Fprintln(a.err, plain(fmt.Sprintf("warning: %s has other bytes in %s; that of %s is taken", p.FullName(), q.From, p.From)))
 		}
-		fmt.Fprintln(a.err, plain(fmt.Sprintf("warning: %s has other bytes in %s; that of %s is taken", p.FullName(), q.From, p.From)))
 	}
 }

@@ -158,12 +158,13 @@ func (a *app) solveWorld(ctx context.Context, o worldFlags) (*solvedWorld, error
 	if err != nil {
 		return nil, err
 	}
-	candidates, options, err := a.candidates(ctx, o.universe)
+	packages, options, err := a.packages(ctx, o.universe)
 	if err != nil {
 		return nil, err
 	}
-	solution, err := solve.Solve(solve.NewUniverse(candidates), world, options)
-	return &solvedWorld{world, solution, options}, err
+	defer packages.close()
+	solution, err := solve.Solve(packages, world, options)
+	return &solvedWorld{world, solution, options}, errors.Join(err, packages.err())
 }
 
 // parse reads the entries of --world.
@@ -264,9 +265,13 @@ func (a *app) whyInWorkspace(ctx context.Context, o worldFlags, wanted apk.Depen
 		return usagef("there is no %s here or above\n  hint: --world says what is solved, and --index or --repository over which packages", workspaceFile)
 	}
 	n := needers{Images: []neederImage{}, Recipes: []neederRecipe{}, Packages: []neederPackage{}}
-	candidates, options, err := a.candidates(ctx, o.universe)
+	var candidates []*solve.Package
+	packages, options, err := a.packages(ctx, o.universe)
 	if err != nil {
 		fmt.Fprintln(a.err, plain("note: packages were not looked at: "+firstLine(err)))
+	} else {
+		defer packages.close()
+		candidates = packages.all()
 	}
 	offers := func(d apk.Dependency, anyRevision bool) bool {
 		if !d.Conflict && d.Name == wanted.Name {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -43,12 +44,13 @@ func (a *app) runWhyNot(ctx context.Context, o worldFlags, name string) error {
 	if err != nil {
 		return err
 	}
-	candidates, options, err := a.candidates(ctx, o.universe)
+	packages, options, err := a.packages(ctx, o.universe)
 	if err != nil {
 		return err
 	}
-	absence, err := solve.WhyNot(solve.NewUniverse(candidates), world, wanted[0], options)
-	if err != nil {
+	defer packages.close()
+	absence, err := solve.WhyNot(packages, world, wanted[0], options)
+	if err := errors.Join(err, packages.err()); err != nil {
 		return err
 	}
 	if a.json {

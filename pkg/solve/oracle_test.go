@@ -552,6 +552,9 @@ next:
 			return 0
 		}
 	}
+	if !o.tagged(reached) {
+		return 0
+	}
 	return reached
 }
 

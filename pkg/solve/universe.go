@@ -3,7 +3,9 @@ package solve
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/tarn-build/tarn/pkg/apk"
 )
@@ -57,6 +59,91 @@ func (u *Memory) Names() []string {
 		names = append(names, name)
 	}
 	return names
+}
+
+// Union is the packages of several universes.
+type Union []Universe
+
+// Providers gives every package that is called name or provides it.
+func (u Union) Providers(name string) []*Package {
+	return u.join(func(one Universe) []*Package { return one.Providers(name) })
+}
+
+// InstallIf gives every package whose install_if names name.
+func (u Union) InstallIf(name string) []*Package {
+	return u.join(func(one Universe) []*Package { return one.InstallIf(name) })
+}
+
+func (u Union) join(look func(Universe) []*Package) []*Package {
+	var all []*Package
+	for _, one := range u {
+		if found := look(one); all == nil {
+			all = slices.Clip(found)
+		} else {
+			all = append(all, found...)
+		}
+	}
+	return all
+}
+
+// Names gives every name that a package has or provides, in any order, each once or
+// more often.
+func (u Union) Names() []string {
+	var names []string
+	for _, one := range u {
+		if one, ok := one.(interface{ Names() []string }); ok {
+			names = append(names, one.Names()...)
+		}
+	}
+	return names
+}
+
+// Entries is what an index says of names, e.g. an [apk.Packed].
+type Entries interface {
+	Providers(name string) []*apk.Entry
+	InstallIf(name string) []*apk.Entry
+	Names() []string
+}
+
+// Lazy is a Universe of entries that are looked up one by one. It is safe for use by
+// several goroutines at once, and gives the same package for the same entry always.
+type Lazy struct {
+	entries Entries
+	like    Package
+	mu      sync.Mutex
+	known   map[*apk.Entry]*Package
+}
+
+// NewLazy makes a Universe of entries, each of which becomes a package like that: with
+// its Rank, Order, Tag and From.
+func NewLazy(entries Entries, like Package) *Lazy {
+	return &Lazy{entries: entries, like: like, known: map[*apk.Entry]*Package{}}
+}
+
+// Providers gives every package that is called name or provides it.
+func (u *Lazy) Providers(name string) []*Package { return u.packages(u.entries.Providers(name)) }
+
+// InstallIf gives every package whose install_if names name.
+func (u *Lazy) InstallIf(name string) []*Package { return u.packages(u.entries.InstallIf(name)) }
+
+// Names gives every name that a package has or provides, in any order.
+func (u *Lazy) Names() []string { return u.entries.Names() }
+
+func (u *Lazy) packages(entries []*apk.Entry) []*Package {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	list := make([]*Package, len(entries))
+	for i, e := range entries {
+		p := u.known[e]
+		if p == nil {
+			one := u.like
+			one.Entry = e
+			p = &one
+			u.known[e] = p
+		}
+		list[i] = p
+	}
+	return list
 }
 
 // ParseRequirement reads an entry of the world: a name, a name with a constraint
