@@ -18,6 +18,7 @@ import (
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/apk/apktest"
 	"github.com/tarn-build/tarn/pkg/sign"
+	"github.com/tarn-build/tarn/pkg/solve"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/repo"
 	"github.com/tarn-build/tarn/repo/storagetest"
@@ -499,4 +500,35 @@ func (l *lockless) Lock(context.Context) (func(), error) { return func() {}, nil
 func (l *lockless) Put(ctx context.Context, name string, content io.Reader, when repo.Condition) error {
 	l.other()
 	return l.Memory.Put(ctx, name, content, when)
+}
+
+func putPackage(t testing.TB, st *store.Store, data []byte) repo.Unsigned {
+	t.Helper()
+	digest, _, err := st.Put(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return repo.Unsigned{Entry: apktest.Entry(t, data), Digest: digest}
+}
+
+// The same name and version with other bytes in two repositories is told; the order of
+// the set decides.
+func TestDoubles(t *testing.T) {
+	st, key := openStore(t), keys()[0]
+	first, second := t.TempDir(), t.TempDir()
+	publish(t, first, st, key, unsigned(t, st, "a", "1-r0", "usr/a", "A"), unsigned(t, st, "b", "1-r0", "usr/b", "B"))
+	publish(t, second, st, key, unsigned(t, st, "a", "1-r0", "usr/a", "other"), unsigned(t, st, "b", "1-r0", "usr/b", "B"))
+	set := repo.Set{open(t, first, key), open(t, second, key)}
+	world := []solve.Requirement{{Dependency: apk.Dependency{Name: "a"}}, {Dependency: apk.Dependency{Name: "b"}}}
+	lock, err := set.Resolve(t.Context(), arch, world, solve.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := set.Doubles(t.Context(), arch, lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]repo.Double{{Package: "a-1-r0", From: first, Other: second}}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }

@@ -237,6 +237,9 @@ func (c *composer) composeArch(ctx context.Context, s *images.Spec, arch apk.Arc
 	if err != nil {
 		return nil, err
 	}
+	if err := c.tellDoubles(ctx, c.err, set, arch, lock); err != nil {
+		return nil, err
+	}
 	packages := make([]images.Package, len(lock))
 	for i, locked := range lock {
 		digest, err := locked.Fetch(ctx, c.store)

@@ -530,9 +530,17 @@ func (l *line) environmentSources(recipe string) repo.Set {
 
 // plan resolves the environment of a recipe whose needs are built.
 func (l *line) plan(ctx context.Context, s *recipes.Script) (*plan.Plan, error) {
-	lock, err := l.environmentSources(s.Name).Resolve(ctx, l.arch, plan.World(s), solve.Options{AnyRevision: true})
+	sources := l.environmentSources(s.Name)
+	lock, err := sources.Resolve(ctx, l.arch, plan.World(s), solve.Options{AnyRevision: true})
 	if err != nil {
 		return nil, fmt.Errorf("%s: environment: %w%s", s.Recipe, err, trustHint(&s.Environment))
+	}
+	tell := l.err
+	if l.progress != nil {
+		tell = l.progress // above the table of what runs
+	}
+	if err := l.tellDoubles(ctx, tell, sources, l.arch, lock); err != nil {
+		return nil, err
 	}
 	if len(lock) == 0 {
 		return nil, diag.Problem{File: s.Recipe, Text: "the environment is empty: nothing could run in it", Hint: "name packages to build with in environment: contents: packages, such as build-base"}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/lmittmann/tint"
 	"github.com/spf13/cobra"
@@ -31,8 +32,9 @@ type app struct {
 	cacheDir     string
 	traceFile    string
 
-	stores   []*store.Store // what was opened, to be closed at the end
-	mistakes diag.Problems  // of recipes, told as they were read; see tell
+	stores      []*store.Store // what was opened, to be closed at the end
+	toldDoubles sync.Map       // the repo.Doubles that were told
+	mistakes    diag.Problems  // of recipes, told as they were read; see tell
 }
 
 // run is the whole command: it gives the exit code.

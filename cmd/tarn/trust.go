@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/sign"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/pkg/yamlread"
@@ -181,4 +184,18 @@ func keyring(ws *workspace, more []string) (*sign.Keyring, error) {
 		}
 	}
 	return keys, nil
+}
+
+// tellDoubles tells, once each, of packages that repositories do not agree on.
+func (a *app) tellDoubles(ctx context.Context, to io.Writer, set repo.Set, arch apk.Arch, lock repo.Lock) error {
+	doubles, err := set.Doubles(ctx, arch, lock)
+	if err != nil {
+		return err
+	}
+	for _, d := range doubles {
+		if _, told := a.toldDoubles.LoadOrStore(d, true); !told {
+			fmt.Fprintln(to, plain("warning: "+d.String()))
+		}
+	}
+	return nil
 }

@@ -1,0 +1,43 @@
+package repo
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tarn-build/tarn/pkg/apk"
+)
+
+// Double is a package of a lock that another repository of the set has with other bytes
+// under the same name and version. The order of the set decided.
+type Double struct{ Package, From, Other string }
+
+func (d Double) String() string {
+	return fmt.Sprintf("%s has other bytes in %s; that of %s is taken", d.Package, d.Other, d.From)
+}
+
+// Doubles finds the packages of a lock that repositories of the set do not agree on.
+func (s Set) Doubles(ctx context.Context, arch apk.Arch, lock Lock) ([]Double, error) {
+	chosen := map[string]*Locked{}
+	for i := range lock {
+		if _, is := lock[i].Source.(*Repository); is {
+			chosen[lock[i].Entry.FullName()] = &lock[i]
+		}
+	}
+	var found []Double
+	for _, source := range s {
+		r, is := source.(*Repository)
+		if !is || len(chosen) == 0 {
+			continue
+		}
+		entries, err := r.Packages(ctx, arch) // they are known since the lock was made
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if p := chosen[e.FullName()]; p != nil && p.Source != source && r.Identity(e) != p.Identity {
+				found = append(found, Double{e.FullName(), p.From, r.Name()})
+			}
+		}
+	}
+	return found, nil
+}
