@@ -23,6 +23,7 @@ type note struct {
 	Location string       `json:"location"`
 	Arch     apk.Arch     `json:"arch"`
 	Newest   time.Time    `json:"newest"`  // when the newest that was seen was made
+	Path     string       `json:"path"`    // of the index, below the repository
 	Version  string       `json:"version"` // of the storage, of the copy
 	Copy     store.Digest `json:"copy"`    // in the store, as long as that has it
 }
@@ -55,12 +56,12 @@ func (r *Repository) readNote(arch apk.Arch) note {
 }
 
 // recall gives the version and the bytes of the index that the store has a copy of.
-func (r *Repository) recall(arch apk.Arch) (version string, data []byte) {
+func (r *Repository) recall(arch apk.Arch, path string) (version string, data []byte) {
 	if !r.remembers() || !r.isWeb() {
 		return "", nil
 	}
 	n := r.readNote(arch)
-	if n.Copy == "" || !r.options.Store.Has(n.Copy) {
+	if n.Copy == "" || n.Path != path || !r.options.Store.Has(n.Copy) {
 		return "", nil
 	}
 	f, err := r.options.Store.Open(n.Copy)
@@ -123,7 +124,7 @@ func (r *Repository) checkNewest(arch apk.Arch, file *indexFile, x *apk.Index) e
 	}
 	defer lock.Unlock()
 	before := r.readNote(arch)
-	now := note{Location: r.id, Arch: arch, Newest: at, Version: file.version, Copy: before.Copy}
+	now := note{Location: r.id, Arch: arch, Newest: at, Path: file.path, Version: file.version, Copy: before.Copy}
 	slack := time.Duration(0)
 	if !said {
 		slack = unsaidSlack

@@ -77,8 +77,8 @@ type Publisher struct {
 	Arches []apk.Arch
 	// Description of the repository, in the index; "" leaves what is there.
 	Description string
-	// V3 writes Packages.adb beside the index: the same packages in an index of version 3
-	// of the format. Where there is one already it is written in any case.
+	// V3 writes Packages.adb beside the index, which is of version 3 of the format and lists
+	// packages of both. Where there is one already it is written in any case.
 	V3 bool
 }
 
@@ -230,7 +230,7 @@ func Arches(ctx context.Context, s Lister) ([]apk.Arch, error) {
 		if err != nil {
 			return nil, err
 		}
-		if slices.Contains(inside, indexName) || slices.Contains(inside, indexName3) {
+		if slices.ContainsFunc(inside, isIndex) {
 			arches = append(arches, arch)
 		}
 	}
@@ -336,9 +336,8 @@ func (p *Publisher) openPackage(ctx context.Context, name string) (pkg *apk.Pack
 // change is one change of the index of an architecture. The lock is held while it lives.
 type change struct {
 	arch    apk.Arch
-	version string     // of the index file; "" when there is none
-	data    []byte     // of that file
-	before  *apk.Index // nil when there was none, or none to be trusted
+	files   map[string]*indexFile // the indexes that there are, or are to be, by their names
+	before  *apk.Index            // what they list; nil when there was none, or none to be trusted
 	index   *apk.Index
 	listed  map[string]int // by file name, in index
 	changed bool
@@ -380,40 +379,34 @@ func (p *Publisher) begin(ctx context.Context, arch apk.Arch) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &change{arch: arch, put: map[string]*signed{}, hide: map[string]bool{}}
-	name := folder + "/" + indexName
-	o, err := p.Storage.Open(ctx, name, "")
+	c := &change{arch: arch, files: map[string]*indexFile{}, put: map[string]*signed{}, hide: map[string]bool{}}
+	trusted := p.Trusted
+	if trusted == nil {
+		trusted = keySets{}
+	}
+	c.before, c.files, err = readIndexes(ctx, p.Storage, folder, trusted)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		c.index, c.changed = &apk.Index{}, true
+	case isTrust(err) && p.Rebuild:
+		if c.index, err = p.indexOfPackages(ctx, folder); err != nil {
+			return nil, err
+		}
+		c.changed = true
+	case isTrust(err):
+		return nil, fmt.Errorf("%w\n  hint: trust its key with --keyring-append, or make the index anew of what our keys signed with --rebuild", err)
 	case err != nil:
 		return nil, err
+	case c.before == nil:
+		c.index, c.changed = &apk.Index{}, true
 	default:
-		defer o.Close()
-		c.version = o.Version
-		if c.data, err = readAtMost(o, maxIndexBytes); err != nil {
-			return nil, err
-		}
-		trusted := p.Trusted
-		if trusted == nil {
-			trusted = keySets{}
-		}
-		c.before, err = parseIndex(name, c.data, trusted)
-		switch {
-		case isTrust(err) && p.Rebuild:
-			if c.index, err = p.indexOfPackages(ctx, folder); err != nil {
-				return nil, err
-			}
-			c.changed = true
-		case isTrust(err):
-			return nil, fmt.Errorf("%w\n  hint: trust its key with --keyring-append, or make the index anew of what our keys signed with --rebuild", err)
-		case err != nil:
-			return nil, err
-		default:
-			c.index = &apk.Index{Description: c.before.Description, Entries: slices.Clone(c.before.Entries)}
-			// Who publishes with one more key, or one less, wants the index to bear it.
-			c.changed = !signedByAll(c.before, p.Keys)
-		}
+		c.index = &apk.Index{Description: c.before.Description, Entries: slices.Clone(c.before.Entries)}
+		// Who publishes with one more key, or one less, wants the index to bear it.
+		c.changed = !c.agrees(p.Keys)
+	}
+	if len(c.files) == 0 {
+		c.files[indexName] = &indexFile{}
+	}
+	if p.V3 && c.files[indexName3] == nil {
+		c.files[indexName3], c.changed = &indexFile{}, true
 	}
 	if p.Description != "" && p.Description != c.index.Description {
 		c.index.Description, c.changed = p.Description, true
@@ -438,18 +431,83 @@ func (p *Publisher) begin(ctx context.Context, arch apk.Arch) (*change, error) {
 	return c, p.recover(ctx, c)
 }
 
-// signedByAll tells whether an index bears signatures of just these keys.
-func signedByAll(x *apk.Index, keys []apk.Signer) bool {
-	var have, want []string
-	for _, s := range x.Signatures {
-		have = append(have, s.KeyName)
+// readIndexes reads the indexes in a folder, and gives what they list together: packages
+// of version 2 as that version's index does, if there is one. Without any index it gives
+// nil.
+func readIndexes(ctx context.Context, s Storage, folder string, keys apk.KeySet) (*apk.Index, map[string]*indexFile, error) {
+	files := map[string]*indexFile{}
+	var all *apk.Index
+	var untrusted error
+	for _, name := range indexNames {
+		path := folder + "/" + name
+		o, err := s.Open(ctx, path, "")
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		f := &indexFile{path: path, version: o.Version}
+		f.data, err = readAtMost(o, maxIndexBytes)
+		o.Close()
+		if err != nil {
+			return nil, nil, err
+		}
+		files[name] = f
+		f.index, err = parseIndex(path, f.data, keys)
+		switch {
+		case isTrust(err):
+			untrusted = err
+		case err != nil:
+			return nil, nil, err
+		case all == nil:
+			all = &apk.Index{Description: f.index.Description, Time: f.index.Time, Names: f.index.Names, Entries: f.index.Entries}
+		default:
+			all.Entries = slices.Clone(all.Entries)
+			for _, e := range f.index.Entries {
+				if e.SHA256 != (apk.SHA256{}) {
+					all.Entries = append(all.Entries, e)
+				}
+			}
+		}
 	}
+	if all != nil && all.Names != "" {
+		return nil, nil, fmt.Errorf("%s: its index calls packages %q, and only the names that apk takes for granted are written", folder, all.Names)
+	}
+	return all, files, untrusted
+}
+
+// agrees tells whether the indexes bear signatures of just these keys, and whether that of
+// version 3 lists all that there is: who wrote the two may have been killed in between.
+func (c *change) agrees(keys []apk.Signer) bool {
+	var have, want []string
 	for _, k := range keys {
 		want = append(want, k.KeyName())
 	}
-	slices.Sort(have)
 	slices.Sort(want)
-	return slices.Equal(have, want)
+	if f := c.files[indexName]; f != nil {
+		for _, s := range f.index.Signatures {
+			have = append(have, s.KeyName)
+		}
+		slices.Sort(have)
+		if !slices.Equal(have, want) {
+			return false
+		}
+	}
+	f := c.files[indexName3]
+	if f == nil {
+		return true
+	}
+	listed := make(map[string]string, len(f.index.Entries))
+	for _, e := range f.index.Entries {
+		listed[e.FileName()] = e.Identity()
+	}
+	for _, e := range c.before.Entries {
+		if listed[e.FileName()] != e.Identity() {
+			return false
+		}
+	}
+	return len(f.index.Entries) == len(c.before.Entries) && len(f.index.Signatures) == len(keys)
 }
 
 // recover lists again what a publisher that was killed had taken out of the index: each
@@ -526,6 +584,10 @@ func (p *Publisher) add(c *change, e *apk.Entry, s *signed, done *Published) err
 		}
 		c.withdrawn = slices.DeleteFunc(slices.Clone(c.withdrawn), func(o Withdrawal) bool { return o == *w })
 		c.redraw = true
+	}
+	if e.SHA256 != (apk.SHA256{}) && c.files[indexName3] == nil {
+		c.refusals.add("--v3, for an index of that version beside it", "%s is a package of version 3, which %s cannot list", name, indexName)
+		return nil
 	}
 	entry := *e
 	entry.FileSize = s.size
@@ -621,18 +683,22 @@ func (p *Publisher) stamp(c *change) time.Time {
 //	what nobody names any more        snapshots first, then packages
 func (p *Publisher) commit(ctx context.Context, c *change, done *Published) error {
 	if !c.changed && len(c.put) == 0 && !c.redraw && !c.recovered {
-		if there, err := p.hasIndex3(ctx, c); err != nil || there || !p.V3 {
-			return err
-		}
+		return nil
 	}
 	folder := string(c.arch)
 	c.compact()
 	c.index.Time = p.stamp(c)
 	if p.Snapshots > 0 && c.before != nil {
 		at, _ := made(c.before)
-		err := p.Storage.Put(ctx, snapshotPath(at.UTC().Format(snapshotLayout), c.arch), bytes.NewReader(c.data), Condition{Absent: true})
-		if err != nil && !errors.Is(err, ErrChanged) {
-			return err
+		to := snapshotPath(at.UTC().Format(snapshotLayout), c.arch)
+		for _, name := range slices.Sorted(maps.Keys(c.files)) {
+			if c.files[name].data == nil {
+				continue
+			}
+			err := p.Storage.Put(ctx, to+"/"+name, bytes.NewReader(c.files[name].data), Condition{Absent: true})
+			if err != nil && !errors.Is(err, ErrChanged) {
+				return err
+			}
 		}
 	}
 	if err := p.hide(ctx, c); err != nil {
@@ -694,54 +760,34 @@ func (p *Publisher) hide(ctx context.Context, c *change) error {
 	return p.putIndex(ctx, c, without)
 }
 
-// putIndex writes an index in the place of the one that was read.
+// putIndex writes an index in the place of those that were read. Of two, each names only
+// what is there, whichever a reader finds.
 func (p *Publisher) putIndex(ctx context.Context, c *change, x *apk.Index) error {
-	var b bytes.Buffer
-	if err := apk.WriteIndex(&b, x, p.Keys...); err != nil {
-		return err
-	}
-	name := string(c.arch) + "/" + indexName
-	if err := p.Storage.Put(ctx, name, &b, Condition{Absent: c.version == "", Version: c.version}); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	o, err := p.Storage.Open(ctx, name, "")
-	if err != nil {
-		return err
-	}
-	c.version = o.Version
-	if err := o.Close(); err != nil {
-		return err
-	}
-	return p.putIndex3(ctx, c, x)
-}
-
-// putIndex3 writes the same packages as an index of version 3. Whoever is killed before
-// it leaves the one that was there, of whose packages none has been removed yet.
-func (p *Publisher) putIndex3(ctx context.Context, c *change, x *apk.Index) error {
-	if there, err := p.hasIndex3(ctx, c); err != nil || !there && !p.V3 {
-		return err
-	}
-	name := string(c.arch) + "/" + indexName3
-	var b bytes.Buffer
-	if err := apk.WriteIndex(&b, &apk.Index{Format: apk.V3, Description: x.Description, Entries: x.Entries}, p.Keys...); err != nil {
-		return err
-	}
-	if err := p.Storage.Put(ctx, name, &b, Condition{}); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+	for _, name := range slices.Sorted(maps.Keys(c.files)) {
+		one := *x
+		if name == indexName3 {
+			one.Format = apk.V3
+		} else {
+			one.Entries = slices.DeleteFunc(slices.Clone(x.Entries), func(e *apk.Entry) bool { return e.SHA256 != (apk.SHA256{}) })
+		}
+		var b bytes.Buffer
+		if err := apk.WriteIndex(&b, &one, p.Keys...); err != nil {
+			return err
+		}
+		f, path := c.files[name], string(c.arch)+"/"+name
+		if err := p.Storage.Put(ctx, path, &b, Condition{Absent: f.version == "", Version: f.version}); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		o, err := p.Storage.Open(ctx, path, "")
+		if err != nil {
+			return err
+		}
+		f.version = o.Version
+		if err := o.Close(); err != nil {
+			return err
+		}
 	}
 	return nil
-}
-
-// hasIndex3 tells whether an index of version 3 is there.
-func (p *Publisher) hasIndex3(ctx context.Context, c *change) (bool, error) {
-	o, err := p.Storage.Open(ctx, string(c.arch)+"/"+indexName3, "")
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return true, o.Close()
 }
 
 // keepReplaced keeps the package that is about to be replaced, for those who read an
@@ -810,20 +856,14 @@ func readJSON(ctx context.Context, s Storage, name string, into any) (found bool
 	return true, nil
 }
 
-// readSnapshot reads the index of a snapshot; its signature was checked when it was made
-// and is not asked for, as its key may be gone since.
+// readSnapshot reads the indexes of a snapshot; their signatures were checked when it was
+// made and are not asked for, as their key may be gone since.
 func (p *Publisher) readSnapshot(ctx context.Context, arch apk.Arch, at time.Time) (*apk.Index, error) {
-	name := snapshotPath(at.Format(snapshotLayout), arch)
-	o, err := p.Storage.Open(ctx, name, "")
-	if err != nil {
-		return nil, err
+	x, _, err := readIndexes(ctx, p.Storage, snapshotPath(at.Format(snapshotLayout), arch), nil)
+	if err == nil && x == nil {
+		err = fmt.Errorf("snapshot %s: %w", at.Format(snapshotLayout), fs.ErrNotExist)
 	}
-	defer o.Close()
-	data, err := readAtMost(o, maxIndexBytes)
-	if err != nil {
-		return nil, err
-	}
-	return parseIndex(name, data, nil)
+	return x, err
 }
 
 func isTrust(err error) bool {

@@ -532,3 +532,59 @@ func TestDoubles(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// One repository serves both formats: what of it is of version 2 stands in both indexes.
+func TestBothFormats(t *testing.T) {
+	m, st := new(storagetest.Memory), openStore(t)
+	p := publisher(t, m, st)
+	mustPublish(t, p, unsigned(t, st, "old", "1-r0", "usr/old", "old"))
+	three := apktest.WriteAll(t, apk.Unsigned{Format: apk.V3, Info: apk.Info{Name: "new", Version: "1-r0", Arch: arch}, Files: apktest.Files(t, "usr/new", "new")})
+	_, err := p.Publish(t.Context(), []repo.Unsigned{putPackage(t, st, three)})
+	if _, is := errors.AsType[*repo.PolicyError](err); !is || !strings.Contains(err.Error(), "hint: --v3") {
+		t.Errorf("got %v, want that the index cannot list it", err)
+	}
+	p.V3 = true
+	mustPublish(t, p, putPackage(t, st, three))
+	p.V3 = false // a repository that has both keeps both
+	p.Snapshots, p.Replace = 5, true
+	mustPublish(t, p, unsigned(t, st, "old", "1-r0", "usr/old", "other"), unsigned(t, st, "old", "2-r0", "usr/old", "two"))
+	index := func(name string) []string {
+		data, _ := storagetest.Read(t, m, "x86_64/"+name)
+		if _, err := apk.VerifyIndex([]byte(data), ring(t, keys()[0])); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		x, err := apk.ReadIndex(strings.NewReader(data), apk.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, e := range x.Entries {
+			all = append(all, e.FullName())
+		}
+		return all
+	}
+	if diff := cmp.Diff([]string{"old-1-r0", "old-2-r0"}, index("APKINDEX.tar.gz")); diff != "" {
+		t.Errorf("version 2 (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"new-1-r0", "old-1-r0", "old-2-r0"}, index("Packages.adb")); diff != "" {
+		t.Errorf("version 3 (-want +got):\n%s", diff)
+	}
+	r := repo.OpenStorage("test", m, repo.Options{Keys: ring(t, keys()[0])})
+	report, err := r.Verify(t.Context(), arch, repo.VerifyOptions{})
+	if err != nil || len(report.Verified) != 5 || len(report.Findings) != 0 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	for _, v := range report.Verified {
+		if v.Err != nil {
+			t.Error(v.Err)
+		}
+	}
+	// Who has the index of version 3 alone reads that.
+	if err := m.Remove(t.Context(), "x86_64/APKINDEX.tar.gz"); err != nil {
+		t.Fatal(err)
+	}
+	all, err := fetchAll(t, repo.OpenStorage("test", m, repo.Options{Keys: ring(t, keys()[0])}))
+	if err != nil || len(all) != 3 || all["new-1-r0"]["usr/new"] != "new" || all["old-1-r0"]["usr/old"] != "other" {
+		t.Errorf("version 3 alone: %v, %v", all, err)
+	}
+}

@@ -78,8 +78,10 @@ func (p *Publisher) remove(ctx context.Context, c *change, r *removal) error {
 		if _, err := time.Parse(snapshotLayout, at); err != nil {
 			continue
 		}
-		if err := p.Storage.Remove(ctx, snapshotPath(at, c.arch)); err != nil {
-			return err
+		for _, name := range indexNames {
+			if err := p.Storage.Remove(ctx, snapshotPath(at, c.arch)+"/"+name); err != nil {
+				return err
+			}
 		}
 	}
 	named := map[string]bool{}

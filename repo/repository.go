@@ -20,12 +20,17 @@ import (
 	"github.com/tarn-build/tarn/pkg/web"
 )
 
-// indexName is the name of the index in the folder of an architecture.
-const indexName = "APKINDEX.tar.gz"
+// The names of indexes in the folder of an architecture, of version 2 and of version 3.
+// A repository may have both: that of version 3 lists all packages, the other one those
+// of version 2.
+const (
+	indexName  = "APKINDEX.tar.gz"
+	indexName3 = "Packages.adb"
+)
 
-// indexName3 is that of an index of version 3 of the format, which is read where there is
-// no other.
-const indexName3 = "Packages.adb"
+// indexNames are both, in the order in which a reader looks for them. That of version 2
+// tells when it was made, which the other one cannot.
+var indexNames = []string{indexName, indexName3}
 
 // Limits on what a repository may send, in bytes.
 const (
@@ -182,8 +187,9 @@ func suits(of, on apk.Arch) bool { return of == on || of == noArch || of == "" }
 type indexFile struct {
 	path    string // below the repository
 	data    []byte
-	version string // of the storage
+	version string // of the storage; "" when it is not there yet
 	kept    bool   // it was in the store
+	index   *apk.Index
 }
 
 // readIndexFile reads the index of an architecture as it is. The lock is held.
@@ -192,7 +198,6 @@ func (r *Repository) readIndexFile(ctx context.Context, arch apk.Arch) (*indexFi
 	if err != nil {
 		return nil, err
 	}
-	f := &indexFile{path: folder + "/" + indexName}
 	fail := func(err error) (*indexFile, error) {
 		return nil, fmt.Errorf("read index %s/%s: %w", r.location, folder+"/"+indexName, err)
 	}
@@ -200,23 +205,43 @@ func (r *Repository) readIndexFile(ctx context.Context, arch apk.Arch) (*indexFi
 		return fail(err)
 	}
 	if r.snapshot != "" {
-		if f.path, err = r.snapshotAt(ctx, arch); err != nil {
+		if folder, err = r.snapshotAt(ctx, arch); err != nil {
 			return fail(err)
 		}
 	}
-	known, kept := r.recall(arch)
-	o, err := r.storage.Open(ctx, f.path, known)
-	if errors.Is(err, fs.ErrNotExist) && r.snapshot == "" {
-		if third, err3 := r.storage.Open(ctx, folder+"/"+indexName3, known); err3 == nil {
-			f.path, o, err = folder+"/"+indexName3, third, nil
+	var missing error
+	for _, name := range indexNames {
+		f, err := r.readIndexAt(ctx, arch, folder+"/"+name)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return fail(err)
+		}
+		if missing == nil {
+			missing = err
 		}
 	}
-	if _, unreachable := errors.AsType[*UnreachableError](err); unreachable && r.options.Offline && kept != nil {
+	return fail(missing)
+}
+
+// readIndexAt reads one index, unless the store has it as it is.
+func (r *Repository) readIndexAt(ctx context.Context, arch apk.Arch, path string) (*indexFile, error) {
+	f := &indexFile{path: path}
+	known, kept := r.recall(arch, path)
+	o, err := r.storage.Open(ctx, f.path, known)
+	if _, unreachable := errors.AsType[*UnreachableError](err); unreachable && r.options.Offline {
+		if kept == nil && r.remembers() && r.readNote(arch).Copy != "" {
+			return nil, fs.ErrNotExist // it is the other one that the store has
+		}
+		if kept == nil {
+			return nil, err
+		}
 		f.data, f.version, f.kept = kept, known, true
 		return f, nil
 	}
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	defer o.Close()
 	if o.Unchanged {
@@ -224,10 +249,8 @@ func (r *Repository) readIndexFile(ctx context.Context, arch apk.Arch) (*indexFi
 		return f, nil
 	}
 	f.version = o.Version
-	if f.data, err = readAtMost(o, maxIndexBytes); err != nil {
-		return fail(err)
-	}
-	return f, nil
+	f.data, err = readAtMost(o, maxIndexBytes)
+	return f, err
 }
 
 // archFolder is the folder of an architecture: its name, which becomes part of paths,
@@ -274,8 +297,8 @@ func readAtMost(r io.Reader, limit int64) ([]byte, error) {
 	return data, err
 }
 
-// Identity is the checksum that the index gives the package. It covers the control
-// section, which holds the SHA-256 of the data, and in version 3 that of each file.
+// Identity is the checksum that the index gives the package. In version 2 it covers the
+// control section, which holds the SHA-256 of the data; in version 3 all of it.
 func (r *Repository) Identity(e *apk.Entry) string { return e.Identity() }
 
 // Fetch puts a package into the store. It is checked before that: its size, its

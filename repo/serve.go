@@ -84,14 +84,18 @@ func (h handler) open(ctx context.Context, name string) (*os.File, fs.FileInfo, 
 	if _, archErr := archFolder(arch); parseErr != nil || archErr != nil {
 		return nil, nil, err
 	}
-	index, err := h.indexAt(ctx, arch, at)
+	folder, err := h.folderAt(ctx, arch, at)
 	if err != nil {
 		return nil, nil, err
 	}
-	if file == indexName {
-		return h.openPlain(index)
+	if isIndex(file) {
+		return h.openPlain(folder + "/" + file)
 	}
-	for _, e := range h.entries(ctx, index) {
+	index, _, err := readIndexes(ctx, h.folder, folder, nil) // the reader checks signatures and bytes
+	if err != nil || index == nil {
+		return nil, nil, fs.ErrNotExist
+	}
+	for _, e := range index.Entries {
 		if e.FileName() != file {
 			continue
 		}
@@ -103,12 +107,11 @@ func (h handler) open(ctx context.Context, name string) (*os.File, fs.FileInfo, 
 	return nil, nil, fs.ErrNotExist
 }
 
-// indexAt is the path of the index that was there at a time.
-func (h handler) indexAt(ctx context.Context, arch apk.Arch, at time.Time) (string, error) {
-	current := string(arch) + "/" + indexName
-	if x, err := h.read(ctx, current); err == nil {
+// folderAt is the folder of the index that was there at a time.
+func (h handler) folderAt(ctx context.Context, arch apk.Arch, at time.Time) (string, error) {
+	if x, _, err := readIndexes(ctx, h.folder, string(arch), nil); err == nil && x != nil {
 		if now, _ := made(x); !now.After(at) {
-			return current, nil
+			return string(arch), nil
 		}
 	}
 	times, err := Snapshots(ctx, h.folder, arch)
@@ -120,28 +123,6 @@ func (h handler) indexAt(ctx context.Context, arch apk.Arch, at time.Time) (stri
 		return "", fs.ErrNotExist
 	}
 	return snapshotPath(newest.Format(snapshotLayout), arch), nil
-}
-
-func (h handler) read(ctx context.Context, name string) (*apk.Index, error) {
-	o, err := h.folder.Open(ctx, name, "")
-	if err != nil {
-		return nil, err
-	}
-	defer o.Close()
-	data, err := readAtMost(o, maxIndexBytes)
-	if err != nil {
-		return nil, err
-	}
-	return parseIndex(name, data, nil)
-}
-
-// entries are those of an index; the reader checks signatures and bytes.
-func (h handler) entries(ctx context.Context, name string) []*apk.Entry {
-	x, err := h.read(ctx, name)
-	if err != nil {
-		return nil
-	}
-	return x.Entries
 }
 
 func (h handler) openPlain(name string) (*os.File, fs.FileInfo, error) {

@@ -40,9 +40,9 @@ func cutSnapshot(location string) (base, at string) {
 	return location, ""
 }
 
-// snapshotPath is where the index of a snapshot lies, below the repository.
+// snapshotPath is the folder that the indexes of a snapshot lie in, below the repository.
 func snapshotPath(at string, arch apk.Arch) string {
-	return snapshotFolder + "/" + at + "/" + string(arch) + "/" + indexName
+	return snapshotFolder + "/" + at + "/" + string(arch)
 }
 
 // replacedPath is where a package is kept that another one of its name and version took
@@ -68,7 +68,7 @@ func Snapshots(ctx context.Context, s Lister, arch apk.Arch) ([]time.Time, error
 		if err != nil {
 			return nil, fmt.Errorf("list snapshots: %w", err)
 		}
-		if slices.Contains(inside, indexName) {
+		if slices.ContainsFunc(inside, isIndex) {
 			times = append(times, at)
 		}
 	}
@@ -76,7 +76,10 @@ func Snapshots(ctx context.Context, s Lister, arch apk.Arch) ([]time.Time, error
 	return times, nil
 }
 
-// snapshotAt gives the path of the index to read: that of the snapshot of the very time,
+// isIndex tells whether a file is called as an index is.
+func isIndex(name string) bool { return slices.Contains(indexNames, name) }
+
+// snapshotAt gives the folder of the index to read: that of the snapshot of the very time,
 // else, where the storage can be listed, of the newest that was there then.
 func (r *Repository) snapshotAt(ctx context.Context, arch apk.Arch) (string, error) {
 	lister, can := r.storage.(Lister)
@@ -87,22 +90,23 @@ func (r *Repository) snapshotAt(ctx context.Context, arch apk.Arch) (string, err
 	if err != nil {
 		return "", err
 	}
-	current := string(arch) + "/" + indexName
-	o, err := r.storage.Open(ctx, current, "")
-	if err != nil {
-		return "", err
-	}
-	defer o.Close()
-	data, err := readAtMost(o, maxIndexBytes)
-	if err != nil {
-		return "", err
-	}
-	x, err := r.parseIndex(current, data)
-	if err != nil {
-		return "", err
-	}
-	if now, _ := made(x); !now.After(want) {
-		return current, nil
+	for _, name := range indexNames {
+		path := string(arch) + "/" + name
+		data, err := readFile(ctx, r.storage, path, maxIndexBytes)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		x, err := r.parseIndex(path, data)
+		if err != nil {
+			return "", err
+		}
+		if now, _ := made(x); !now.After(want) {
+			return string(arch), nil
+		}
+		break
 	}
 	times, err := Snapshots(ctx, lister, arch)
 	if err != nil {
@@ -113,6 +117,16 @@ func (r *Repository) snapshotAt(ctx context.Context, arch apk.Arch) (string, err
 		return "", fmt.Errorf("no snapshot of %s or before: %w", r.snapshot, fs.ErrNotExist)
 	}
 	return snapshotPath(at.Format(snapshotLayout), arch), nil
+}
+
+// readFile reads a file of a storage whole.
+func readFile(ctx context.Context, s Storage, name string, limit int64) ([]byte, error) {
+	o, err := s.Open(ctx, name, "")
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close()
+	return readAtMost(o, limit)
 }
 
 // newestUntil is the newest of times that is not after another, from the oldest on.

@@ -94,8 +94,10 @@ func (r *Repository) Verify(ctx context.Context, arch apk.Arch, o VerifyOptions)
 	r.mu.Unlock()
 	report.Made, _ = made(index)
 	report.Verified = append(report.Verified, verified(file.path, key, r.checkNewest(arch, file, index)))
-	if err := r.verifyIndex3(ctx, report, file, index, keys, o.Jobs); err != nil {
-		return nil, err
+	if folder, isFirst := strings.CutSuffix(file.path, indexName); isFirst {
+		if err := r.verifySecond(ctx, folder+indexName3, index, keys, report); err != nil {
+			return nil, err
+		}
 	}
 	owners := newOwners(index.Entries)
 	found, err := r.verifyPackages(ctx, arch, index.Entries, keys, o.Jobs, owners)
@@ -112,45 +114,6 @@ func (r *Repository) Verify(ctx context.Context, arch apk.Arch, o VerifyOptions)
 	}
 	report.Findings = append(report.Findings, beside...)
 	return report, nil
-}
-
-// verifyIndex3 checks the index of version 3 that lies beside the one that was read: its
-// signature, the packages that it alone lists, and that there are none.
-func (r *Repository) verifyIndex3(ctx context.Context, report *Report, beside *indexFile, index *apk.Index, keys apk.KeySet, jobs int) error {
-	path := string(report.Arch) + "/" + indexName3
-	if beside.path == path || r.snapshot != "" {
-		return nil
-	}
-	o, err := r.storage.Open(ctx, path, "")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer o.Close()
-	data, err := readAtMost(o, maxIndexBytes)
-	if err != nil {
-		return err
-	}
-	third, err := parseIndex(r.location+"/"+path, data, keys)
-	if err != nil {
-		report.Verified = append(report.Verified, verified(path, "", &TrustError{r.location + "/" + path, err.Error()}))
-		return nil
-	}
-	key, _ := third.VerifySignature(keys)
-	report.Verified = append(report.Verified, verified(path, key, nil))
-	listed := make(map[string]bool, len(index.Entries))
-	for _, e := range index.Entries {
-		listed[e.FullName()+" "+e.Identity()] = true
-	}
-	alone := slices.DeleteFunc(slices.Clone(third.Entries), func(e *apk.Entry) bool { return listed[e.FullName()+" "+e.Identity()] })
-	if missing := len(index.Entries) - (len(third.Entries) - len(alone)); len(alone)+missing > 0 {
-		report.Findings = append(report.Findings, Finding{Kind: "index", Name: path, Text: fmt.Sprintf("it lists %d packages that %s does not, and does not list %d that it does", len(alone), indexName, missing)})
-	}
-	found, err := r.verifyPackages(ctx, report.Arch, alone, keys, jobs, newOwners(alone))
-	report.Verified = append(report.Verified, found...)
-	return err
 }
 
 // VerifyIndexFile checks the signature of an index that is a file, of either version, and
@@ -175,6 +138,51 @@ func readable(data []byte, name string, err error) error {
 	}
 	if err != nil {
 		return &TrustError{strings.TrimSpace(name), err.Error()}
+	}
+	return nil
+}
+
+// verifySecond checks the index of version 3 beside one of version 2: both list the same
+// packages of version 2. It adds what it lists of version 3 to the entries of index.
+func (r *Repository) verifySecond(ctx context.Context, path string, index *apk.Index, keys apk.KeySet, report *Report) error {
+	data, err := readFile(ctx, r.storage, path, maxIndexBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read index %s/%s: %w", r.location, path, err)
+	}
+	key, err := apk.VerifyIndex(data, keys)
+	if err != nil {
+		report.Verified = append(report.Verified, verified(path, "", &TrustError{r.location + "/" + path, err.Error()}))
+		return nil
+	}
+	second, err := parseIndex(r.location+"/"+path, data, nil)
+	report.Verified = append(report.Verified, verified(path, key, err))
+	if err != nil {
+		return nil
+	}
+	there := make(map[string]*apk.Entry, len(second.Entries))
+	for _, e := range second.Entries {
+		there[e.FileName()] = e
+	}
+	for _, e := range index.Entries {
+		switch other := there[e.FileName()]; {
+		case other == nil:
+			report.Findings = append(report.Findings, Finding{Kind: "index", Name: e.FullName(), Text: path + " does not list it"})
+		case other.Identity() != e.Identity() || other.FileSize != e.FileSize:
+			report.Findings = append(report.Findings, Finding{Kind: "index", Name: e.FullName(), Text: path + " lists another one"})
+		}
+		delete(there, e.FileName())
+	}
+	for _, e := range second.Entries {
+		if there[e.FileName()] == nil {
+			continue
+		}
+		if e.SHA256 == (apk.SHA256{}) {
+			report.Findings = append(report.Findings, Finding{Kind: "index", Name: e.FullName(), Text: path + " alone lists it"})
+		}
+		index.Entries = append(index.Entries, e)
 	}
 	return nil
 }
@@ -478,18 +486,12 @@ func (r *Repository) beside(ctx context.Context, arch apk.Arch, entries []*apk.E
 		return nil, err
 	}
 	for _, at := range times {
-		o, err := r.storage.Open(ctx, snapshotPath(at.Format(snapshotLayout), arch), "")
+		old, _, err := readIndexes(ctx, r.storage, snapshotPath(at.Format(snapshotLayout), arch), nil)
 		if err != nil {
 			return nil, err
 		}
-		data, err := readAtMost(o, maxIndexBytes)
-		o.Close()
-		if err != nil {
-			return nil, err
-		}
-		old, err := parseIndex(snapshotPath(at.Format(snapshotLayout), arch), data, nil)
-		if err != nil {
-			return nil, err
+		if old == nil {
+			continue
 		}
 		for _, e := range old.Entries {
 			listed[e.FileName()] = true

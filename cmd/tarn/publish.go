@@ -47,7 +47,8 @@ names is there. Whoever is killed on the way leaves a whole repository, and runs
 
 A package that is published is not replaced by another one of its name and version unless
 --replace says so; raise the epoch instead. Of each package --keep N versions stay listed.
-A package for every architecture (noarch) goes into the folder of each.
+A package for every architecture (noarch) goes into the folder of each. --v3 writes
+Packages.adb of apk-tools 3 beside APKINDEX.tar.gz, from then on each time.
 
 The indexes that were are kept as snapshots, with their packages: FOLDER/snapshots/TIME
 is a repository that verbs can read, --history lists them, and --rollback TIME makes the
