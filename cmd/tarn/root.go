@@ -88,7 +88,7 @@ It reads melange's recipes and apko's image files and writes Alpine's packages.`
 	f.StringVar(&a.cacheDir, "cache-dir", "", "the store's folder (default: $XDG_CACHE_HOME/tarn)")
 	f.StringVar(&a.traceFile, "trace", "", "write a timeline of what was done to this file")
 	root.AddCommand(
-		a.buildCommand(), a.testCommand(), a.shellCommand(), a.logCommand(), a.lintCommand(), a.planCommand(), a.fetchCommand(), a.schemaCommand(), a.initCommand(), a.bumpCommand(),
+		a.buildCommand(), a.testCommand(), a.shellCommand(), a.logCommand(), a.lintCommand(), a.planCommand(), a.fetchCommand(), a.schemaCommand(), a.initCommand(), a.newCommand(), a.bumpCommand(),
 		a.keygenCommand(), a.indexCommand(), a.convertCommand(), a.signCommand(), a.verifyCommand(), a.publishCommand(), a.serveCommand(), a.solveCommand(),
 		a.whyCommand(), a.whyNotCommand(),
 		a.imageCommand(), a.seedCommand(), a.storeCommand(), a.doctorCommand(), a.versionCommand(),
