@@ -80,7 +80,7 @@ func TestRecipe(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if problems := recipes.Lint(s); len(problems) > 0 && p.System != "" {
+			if problems := recipes.Lint(s, recipes.LintOptions{}); len(problems) > 0 && p.System != "" {
 				t.Errorf("lint says:\n%v", problems)
 			}
 		})
