@@ -3,6 +3,7 @@ package apk_test
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -299,6 +300,31 @@ func FuzzReadIndex(f *testing.F) {
 		var c bytes.Buffer
 		if err := apk.WriteIndex(&c, again); err != nil || !bytes.Equal(b.Bytes(), c.Bytes()) {
 			t.Errorf("written a second time it is another: %v", err)
+		}
+	})
+}
+
+// An index of any bytes, and of any archive: nothing is taken for signed that is not, and
+// what is read is written again.
+func FuzzReadIndexFile(f *testing.F) {
+	var plain, signed bytes.Buffer
+	x := &apk.Index{Description: "d", Entries: []*apk.Entry{apktest.Entry(f, apktest.Package(f, "a", "1-r0"))}}
+	if err := errors.Join(apk.WriteIndex(&plain, x), apk.WriteIndex(&signed, x, newKeys()[0])); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(plain.Bytes())
+	f.Add(signed.Bytes())
+	f.Add(slices.Concat(rawHeader("APKINDEX", '0', int64(len(someIs)), nil), padded(someIs), make([]byte, 1024)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, file := range [][]byte{data, compress(data)} {
+			x, err := apk.ReadIndex(bytes.NewReader(file), apk.Limits{Index: 1 << 20})
+			key, trust := apk.VerifyIndex(file, testKeys)
+			if trust == nil && (key != "one.rsa.pub" || !bytes.HasSuffix(file, plain.Bytes())) {
+				t.Errorf("it is taken for signed by %q", key)
+			}
+			if err == nil {
+				_ = apk.WriteIndex(io.Discard, x)
+			}
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -347,3 +348,39 @@ func TestRealApkTakesPackages(t *testing.T) {
 
 // versionPairs are each before the next.
 var versionPairs = []string{"0.1.0_alpha_pre2", "0.1.0_alpha", "0.1.0", "0.1.0~0a", "1.0_p1_pre2", "1.0_p1", "4.09-r1", "4.5.14", "8.2.0015", "8.2.002", "9.2.0993", "9.2.992"}
+
+// Whatever a database says: what is read is written, unless it is what no database has,
+// and reads again as the same.
+func FuzzReadInstalled(f *testing.F) {
+	var b bytes.Buffer
+	if err := apk.WriteInstalled(&b, []*apk.Installed{installed(f, apktest.WriteAll(f, unsigned()))}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.String())
+	f.Add(someIs + "F:\nR:a\na:0:0:777\nZ:Q1EfatjsUqKYSrqv18O1FlA3hcIHI=\nF:usr/lib\nM:0:0:1777\nR:x\n\n")
+	f.Add("P:a\nV:1\nF:..\nR:../x\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		all, err := apk.ReadInstalled(strings.NewReader(text), apk.Limits{Index: 1 << 20})
+		if err != nil {
+			return
+		}
+		for _, p := range all {
+			for _, file := range p.Files {
+				if !filepath.IsLocal(file.Path) {
+					t.Errorf("%q was given", file.Path)
+				}
+			}
+		}
+		var one, two bytes.Buffer
+		if apk.WriteInstalled(&one, all) != nil {
+			return
+		}
+		again, err := apk.ReadInstalled(&one, apk.Limits{})
+		if err != nil || len(again) != len(all) {
+			t.Fatalf("%d packages, written and read again %d: %v", len(all), len(again), err)
+		}
+		if err := apk.WriteInstalled(&two, again); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -120,6 +120,18 @@ func TestRealApkInstallsVersion3(t *testing.T) {
 				t.Fatal(err)
 			}
 			write(t, dir+"/x86_64/Packages.adb", b.Bytes())
+			// apk finds what it looks for in such an index.
+			again := []string{"--keys-dir", keys, "mkndx", "--index", dir + "/x86_64/Packages.adb", "--output", t.TempDir() + "/x.adb"}
+			for _, e := range index.Entries {
+				again = append(again, dir+"/x86_64/"+e.FileName())
+			}
+			later := time.Now().Add(time.Hour)
+			if err := os.Chtimes(dir+"/x86_64/Packages.adb", later, later); err != nil {
+				t.Fatal(err)
+			}
+			if out := run(t, program, again...); !strings.Contains(out, "4 packages (of which 0 are new)") {
+				t.Errorf("apk mkndx: %s", out)
+			}
 			root := t.TempDir()
 			flags := []string{"--keys-dir", keys, "--root", root, "--arch", "x86_64", "--no-cache", "--no-logfile", "--repositories-file", "/dev/null", "--repository", dir + "/x86_64/Packages.adb"}
 			if os.Getuid() != 0 {
@@ -144,6 +156,57 @@ func TestRealApkInstallsVersion3(t *testing.T) {
 				t.Errorf("apk info: %s", out)
 			}
 		})
+	}
+}
+
+// Alpine's own index, turned into one of version 3 by apk and by this package, says the
+// same, and apk reads ours.
+func TestRealApkConvertsIndexes(t *testing.T) {
+	program, keys := realApk(t), publicKeys(t)
+	for _, name := range []string{"alpine-316", "alpine-317"} {
+		file := filepath.Join(vectors(t), name, "APKINDEX.tar.gz")
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second := readIndex(t, data)
+		// apk writes errors in the place of versions that are none: aspell-ru-0.99f7-r0.
+		second.Entries = slices.DeleteFunc(second.Entries, func(e *apk.Entry) bool { return e.Check() != nil })
+		var plain, ours bytes.Buffer
+		if err := apk.WriteIndex(&plain, second); err != nil {
+			t.Fatal(err)
+		}
+		if err := apk.WriteIndex(&ours, &apk.Index{Format: apk.V3, Entries: second.Entries}, newKeys()[0]); err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		write(t, dir+"/Packages.adb", ours.Bytes())
+		write(t, dir+"/APKINDEX.tar.gz", plain.Bytes())
+		c := exec.Command(program, "--quiet", "--allow-untrusted", "convndx", dir+"/APKINDEX.tar.gz")
+		theirs, err := c.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		byName := func(x *apk.Index) map[string]*apk.Entry {
+			all := map[string]*apk.Entry{}
+			for _, e := range x.Entries {
+				all[e.FullName()] = e
+			}
+			return all
+		}
+		want, got := byName(readIndex(t, theirs)), byName(readIndex(t, ours.Bytes()))
+		if diff := cmp.Diff(want, got); diff != "" || len(got) != len(second.Entries) {
+			t.Errorf("%s: %d entries (-apk's +ours):\n%.3000s", name, len(got), diff)
+		}
+		flags := []string{"--keys-dir", keys, "--root", t.TempDir(), "--no-cache", "--arch", string(second.Entries[0].Arch), "--repositories-file", "/dev/null", "--repository", dir + "/Packages.adb"}
+		if os.Getuid() != 0 {
+			flags = append(flags, "--usermode")
+		}
+		run(t, program, append(flags, "add", "--initdb")...)
+		out := run(t, program, append(flags, "list", "--available")...)
+		if got := strings.Count(out, "\n"); got != len(second.Entries) {
+			t.Errorf("%s: apk lists %d packages of %d\n%.300s", name, got, len(second.Entries), out)
+		}
 	}
 }
 

@@ -366,3 +366,41 @@ func (k key3) Sign(digest []byte) ([]byte, error) {
 	}
 	return k.Key.Sign(digest)
 }
+
+// Whatever a file of a key has in it, it is a key that can be used, or an error that says
+// nothing of what was read.
+func FuzzKeys(f *testing.F) {
+	dir := f.TempDir()
+	if err := newKey().WriteFiles(dir); err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range []string{"test.rsa", "test.rsa.pub"} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n"))
+	f.Add([]byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n"))
+	f.Add([]byte("-----BEGIN PUBLIC KEY-----\nMAA=\n-----END PUBLIC KEY-----\n"))
+	work := f.TempDir()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if p, err := sign.ParsePublic("x.rsa.pub", data); err == nil && p.Key.N.BitLen() < 2048 {
+			t.Errorf("a key of %d bits was taken", p.Key.N.BitLen())
+		}
+		file := filepath.Join(work, "x.rsa")
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		key, err := sign.Load(file)
+		if err != nil {
+			return
+		}
+		digest := sha256.Sum256(data)
+		signature, err := key.Sign(digest[:])
+		if err != nil || rsa.VerifyPKCS1v15(key.Public().Key, crypto.SHA256, digest[:], signature) != nil {
+			t.Errorf("a key that was read does not sign: %v", err)
+		}
+	})
+}
