@@ -8,6 +8,7 @@ import (
 
 	"github.com/tarn-build/tarn/build/environment"
 	"github.com/tarn-build/tarn/build/plan"
+	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/build/step"
 	"github.com/tarn-build/tarn/recipes"
 	"github.com/tarn-build/tarn/repo"
@@ -36,6 +37,9 @@ func (b *Builder) Test(ctx context.Context, s *recipes.Script, o *recipes.Output
 		}
 	}
 	start := time.Now()
+	if err := source.FetchTest(ctx, b.Sources, s, o.Test); err != nil {
+		return nil, err
+	}
 	b.report(o.Name, "environment", fmt.Sprintf("%d packages", len(lock)))
 	env, err := environment.Assemble(ctx, b.Store, lock, environment.Options{Arch: s.Arch, Database: true, World: plan.TestWorld(s, o), Accounts: accounts(s, o)})
 	if err != nil {
@@ -61,6 +65,9 @@ func (b *Builder) Test(ctx context.Context, s *recipes.Script, o *recipes.Output
 		return nil, err
 	}
 	defer box.Close()
+	if err := source.PlaceFiles(w.root, s, b.Sources); err != nil {
+		return nil, err
+	}
 	// Tests learn the package's name from the base name of this folder.
 	if err := w.root.MkdirAll(step.OutPath+"/"+o.Name, 0o755); err != nil {
 		return nil, err

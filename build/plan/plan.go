@@ -103,6 +103,9 @@ func TestID(s *recipes.Script, o *recipes.Output, environment repo.Lock) store.A
 		addNatives(h, o.Test.Steps)
 	}
 	h.Line("test", canonical(o.Test))
+	if len(s.Files) > 0 {
+		h.Line("files", canonical(s.Files))
+	}
 	addEnvironment(h, environment)
 	return h.Sum()
 }

@@ -155,6 +155,7 @@ func TestTestID(t *testing.T) {
 		"a capability":              func(p *plan.Plan) { p.Script.Capabilities = []string{"CAP_NET_RAW"} },
 		"the name of the package":   func(p *plan.Plan) { p.Script.Packages[0].Name = "y" },
 		"the variables of env-file": func(p *plan.Plan) { p.Script.Environment.GivenDigest = "1" },
+		"a file beside the recipe":  func(p *plan.Plan) { p.Script.Files = append(p.Script.Files, recipes.LocalFile{Path: "x", SHA256: "1"}) },
 	} {
 		if id(change) == same {
 			t.Errorf("%s: the old result is taken", name)

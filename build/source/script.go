@@ -121,6 +121,19 @@ func FetchAll(ctx context.Context, f *Fetcher, s *recipes.Script) error {
 	return f.FetchEach(ctx, list)
 }
 
+// FetchTest is FetchAll for the test of one package, which finds the files beside the
+// recipe as well.
+func FetchTest(ctx context.Context, f *Fetcher, s *recipes.Script, t *recipes.Test) error {
+	list, err := OfTest(s, t)
+	if err != nil {
+		return err
+	}
+	if err := f.putFiles(s); err != nil {
+		return err
+	}
+	return f.FetchEach(ctx, list)
+}
+
 // FetchEach puts each of the list into the store.
 func (f *Fetcher) FetchEach(ctx context.Context, list []Wanted) error {
 	errs := make([]error, len(list))

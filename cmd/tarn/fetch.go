@@ -37,7 +37,12 @@ func (a *app) runFetch(ctx context.Context, o lineFlags, names []string) error {
 		}
 		var errs []error
 		for _, name := range l.graph.Only(wanted...).Order() {
-			if err := source.FetchAll(ctx, l.fetcher, l.graph.Script(name)); err != nil {
+			s := l.graph.Script(name)
+			err := source.FetchAll(ctx, l.fetcher, s)
+			for i := range s.Packages {
+				err = errors.Join(err, source.FetchTest(ctx, l.fetcher, s, s.Packages[i].Test))
+			}
+			if err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
 			}
 		}
