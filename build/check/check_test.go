@@ -89,7 +89,7 @@ func TestRules(t *testing.T) {
 		"opt":              {[]string{"opt/x"}, []string{"opt/", "usr/opt/x"}},
 		"srv":              {[]string{"srv/x"}, []string{"srv/"}},
 		"usrlocal":         {[]string{"usr/local/bin/x"}, []string{"usr/local/", "usr/local/bin/"}},
-		"object":           {[]string{"usr/lib/x.o"}, []string{"usr/lib/crt1.o", "usr/lib/o"}},
+		"object":           {[]string{"usr/lib/x.o"}, []string{"usr/lib/crt1.o", "usr/lib/gcc/x86_64-linux/12/crtfastmath.o", "usr/lib/grcrt1.o", "usr/lib/o"}},
 		"maninfo":          {[]string{"usr/share/man/man1/x.1", "usr/share/info/x.info"}, []string{"usr/share/man/"}},
 		"staticarchive":    {[]string{"usr/lib/libx.a"}, []string{"usr/lib/a", "usr/lib/x.a/"}},
 		"sbom":             {[]string{"var/lib/db/sbom/x.txt"}, []string{"var/lib/db/sbom/x.spdx.json", "var/lib/db/sbom/d/x.txt"}},
@@ -107,11 +107,11 @@ func TestRules(t *testing.T) {
 		},
 		"unsupportedarch": {
 			[]string{"usr/lib/x/riscv64/plugin", "usr/lib/x/plugin-i386.so", "usr/lib/ppc64le-linux-gnu/x", "usr/share/x_s390x.txt"},
-			[]string{"usr/lib/x86_64-linux-gnu/x", "usr/share/x86_64-to-i386.txt", "usr/bin/i386", "usr/share/mipsology/x", "usr/share/sparclines", "usr/lib/x/riscv64/"},
+			[]string{"usr/lib/x86_64-linux-gnu/x", "usr/share/x86_64-to-i386.txt", "usr/bin/i386", "usr/share/mipsology/x", "usr/share/sparclines", "usr/lib/x/riscv64/", "usr/lib/x86_64-linux/ldscripts/elf_i386.x", "usr/share/terminfo/b/bsdos-sparc"},
 		},
 		"nonlinux": {
 			[]string{"usr/share/x/windows/x.ini", "usr/share/x/x-darwin.so", "usr/share/MacOS/x", "usr/lib/x/WindowsPaths.cmake", "usr/lib/_osx_support.py", "usr/share/mac-os.txt", "usr/lib/win32api.py"},
-			[]string{"usr/share/windowsill/x", "usr/share/x/windows/", "usr/include/xwindow.h", "usr/share/proxosx", "usr/share/twin32", "usr/share/zoneinfo/Australia/Darwin"},
+			[]string{"usr/share/windowsill/x", "usr/share/x/windows/", "usr/include/xwindow.h", "usr/share/proxosx", "usr/share/twin32", "usr/share/zoneinfo/Australia/Darwin", "usr/share/icons/x/focus-windows.png", "usr/share/i18n/charmaps/WINDOWS-31J"},
 		},
 		"python/multiple": {
 			[]string{

@@ -69,7 +69,7 @@ var All = []Rule{
 	{
 		Name: "object", Severity: diag.Warning, Why: "object files are left over from compiling", Example: "usr/lib/x.o", Instead: "leave the file out",
 		file: onlyFiles(func(name string) bool {
-			return strings.HasSuffix(name, ".o") && !slices.Contains(startFiles, path.Base(name))
+			return strings.HasSuffix(name, ".o") && !startFile.MatchString(path.Base(name))
 		}),
 	},
 	{
@@ -200,10 +200,9 @@ func (e *entry) isMerge() bool {
 	return slices.Contains([]string{"/usr/bin", "/usr/lib"}, path.Clean(target))
 }
 
-// startFiles are object files that a C library brings for the linker.
-var startFiles = []string{"crt1.o", "crti.o", "crtn.o", "rcrt1.o", "Scrt1.o", "gcrt1.o", "Mcrt1.o", "crtbegin.o", "crtbeginS.o", "crtbeginT.o", "crtend.o", "crtendS.o"}
-
 var (
+	// startFile is what a C library or compiler brings for the linker to begin programs with.
+	startFile    = regexp.MustCompile(`^[A-Za-z]*crt[A-Za-z0-9]*\.o$`)
 	sharedObject = regexp.MustCompile(`\.so(\.[0-9]+)*$`)
 	cudaDriver   = regexp.MustCompile(`^usr/lib/lib(cuda|nvidia-ml)\.so(\.[0-9]+)*$`)
 	document     = regexp.MustCompile(`(^|/)(READ(\.?ME)?|TODO|CREDITS)$|\.(md|docx?|rst|[0-9][a-z])$`)

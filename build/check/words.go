@@ -33,9 +33,13 @@ func isUpper(c byte) bool { return c >= 'A' && c <= 'Z' }
 // systems are words that speak of other systems.
 var systems = regexp.MustCompile(`^(darwin[0-9]*|macosx?[0-9]*|osx[0-9]*|windows|win(32|64)[a-z]*)$`)
 
-// otherSystem finds what speaks of Windows or macOS in its path. Darwin is a town as well.
+// otherWorlds are folders where such words mean other things: Darwin is a town, windows
+// are on the screen, sparc is a terminal.
+var otherWorlds = regexp.MustCompile(`(^|/)(zoneinfo|terminfo|share/icons|share/i18n)/`)
+
+// otherSystem finds what speaks of Windows or macOS in its path.
 func otherSystem(_ Package, e *entry) string {
-	if e.IsDir() || strings.Contains(e.path, "/zoneinfo/") {
+	if e.IsDir() || otherWorlds.MatchString(e.path) {
 		return ""
 	}
 	for component := range strings.SplitSeq(e.path, "/") {
@@ -62,35 +66,31 @@ var architectures = map[string]apk.Arch{
 var spelled = strings.NewReplacer("x86_64", "amd64", "x86-64", "amd64", "X86_64", "amd64", "x86_32", "i386", "x86-32", "i386")
 
 // otherArchitecture finds what speaks of a processor that nothing is built for here: a
-// folder with its name, or a file that bears it after another word (plugin-i386.so). What
-// speaks of an architecture that packages are built for as well is left alone
-// (x86_64-to-i386), and so is a package that says it in its own name.
+// folder with its name, or a file that bears it after another word (plugin-i386.so). A
+// path that speaks of an architecture that packages are built for as well is left alone
+// (x86_64-linux/ldscripts/elf_i386.x), and so is a package that says it in its own name.
 func otherArchitecture(p Package, e *entry) string {
-	if e.IsDir() {
+	if e.IsDir() || otherWorlds.MatchString(e.path) {
 		return ""
 	}
 	own := words(spelled.Replace(p.Name))
 	components := strings.Split(e.path, "/")
+	other := ""
 	for i, component := range components {
-		other := ""
 		for place, w := range words(spelled.Replace(component)) {
-			arch, isArch := architectures[w]
-			if !isArch {
-				continue
-			}
-			if arch == p.Arch || arch == apk.ArchX86_64 || arch == apk.ArchAArch64 {
-				other = ""
-				break
-			}
-			if (place > 0 || i < len(components)-1) && !slices.Contains(own, w) {
+			switch arch, isArch := architectures[w]; {
+			case !isArch:
+			case arch == p.Arch || arch == apk.ArchX86_64 || arch == apk.ArchAArch64:
+				return ""
+			case (place > 0 || i < len(components)-1) && !slices.Contains(own, w):
 				other = w
 			}
 		}
-		if other != "" {
-			return "is for " + other
-		}
 	}
-	return ""
+	if other == "" {
+		return ""
+	}
+	return "is for " + other
 }
 
 // testedBy tells whether a test has a step that uses a pipeline of that name, in

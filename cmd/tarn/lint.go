@@ -436,7 +436,7 @@ func (a *app) listRules() error {
 		lines := [][]string{{"rules for " + about + "s", "", ""}}
 		for _, r := range rows {
 			if r.About == about {
-				reason, _, _ := strings.Cut(r.Reason, ".")
+				reason, _, _ := strings.Cut(strings.TrimSuffix(r.Reason, "."), ". ")
 				lines = append(lines, []string{r.Name, r.Severity.String(), shorten(reason, 90)})
 			}
 		}
