@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/solve"
 )
 
@@ -58,6 +60,9 @@ func (a *app) runSolve(ctx context.Context, u universe, args []string) error {
 		return err
 	}
 	defer packages.close()
+	if err := packages.checkTags(world); err != nil {
+		return err
+	}
 	solution, err := solve.Solve(packages, world, o)
 	if err := errors.Join(err, packages.err()); err != nil {
 		return err
@@ -145,6 +150,23 @@ func (u *universe) flags(cmd *cobra.Command) {
 type asked struct {
 	solve.Union
 	packed []*knownIndex
+	tags   []string // of the sources
+}
+
+// checkTags refuses a world with a tag that no source has: as with apk, it is no way to
+// ask for whatever is there.
+func (u *asked) checkTags(world []solve.Requirement) error {
+	for _, r := range world {
+		if r.Tag == "" || slices.Contains(u.tags, r.Tag) {
+			continue
+		}
+		hint := diag.DidYouMean(r.Tag, u.tags)
+		if hint == "" {
+			hint = fmt.Sprintf("name one with --index @%s=FILE or --repository @%s=FOLDER", r.Tag, r.Tag)
+		}
+		return &codeError{exitSolution, fmt.Errorf("no solution: %s asks %s, and nothing is tagged %s\n  hint: %s", r.From, r, r.Tag, hint)}
+	}
+	return nil
 }
 
 // err is what went wrong with a look at what the store knows of an index.
@@ -191,6 +213,7 @@ func (a *app) packages(ctx context.Context, u universe) (*asked, solve.Options, 
 	all, order := &asked{}, 0
 	for _, text := range u.indexes {
 		tag, name := cutTag(text)
+		all.tags = append(all.tags, tag)
 		like := solve.Package{Order: order, Tag: tag, From: name}
 		order++
 		data, err := readLimited(name)
@@ -210,6 +233,7 @@ func (a *app) packages(ctx context.Context, u universe) (*asked, solve.Options, 
 	}
 	if len(u.indexes) == 0 || len(u.repositories) > 0 {
 		err := a.askRepositories(ctx, u, o.Arch, func(entries []*apk.Entry, tag, from string) {
+			all.tags = append(all.tags, tag)
 			all.add(entries, solve.Package{Order: order, Tag: tag, From: from})
 			order++
 		})

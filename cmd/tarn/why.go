@@ -163,6 +163,9 @@ func (a *app) solveWorld(ctx context.Context, o worldFlags) (*solvedWorld, error
 		return nil, err
 	}
 	defer packages.close()
+	if err := packages.checkTags(world); err != nil {
+		return nil, err
+	}
 	solution, err := solve.Solve(packages, world, options)
 	return &solvedWorld{world, solution, options}, errors.Join(err, packages.err())
 }

@@ -49,6 +49,9 @@ func (a *app) runWhyNot(ctx context.Context, o worldFlags, name string) error {
 		return err
 	}
 	defer packages.close()
+	if err := packages.checkTags(world); err != nil {
+		return err
+	}
 	absence, err := solve.WhyNot(packages, world, wanted[0], options)
 	if err := errors.Join(err, packages.err()); err != nil {
 		return err
