@@ -27,6 +27,13 @@ type Source interface {
 	Fetch(ctx context.Context, st *store.Store, e *apk.Entry) (store.Digest, error)
 }
 
+// Tagged is a source behind a tag: its packages serve only requirements of the tag, and
+// what these pull in.
+type Tagged struct {
+	Source
+	Tag string // e.g. edge
+}
+
 // Set is sources in their declared order: what an earlier one offers under a
 // name is preferred to any version that a later one has.
 type Set []Source
@@ -78,15 +85,22 @@ func (l Lock) Names() []string {
 func (s Set) Resolve(ctx context.Context, arch apk.Arch, world []solve.Requirement, o solve.Options) (Lock, error) {
 	var candidates []*solve.Package
 	sources := map[*apk.Entry]Source{}
+	tags := make([]string, len(s))
 	for rank, source := range s {
+		if t, tagged := source.(Tagged); tagged {
+			tags[rank] = t.Tag
+		}
 		entries, err := source.Packages(ctx, arch)
 		if err != nil {
 			return nil, fmt.Errorf("list packages of %s: %w", source.Name(), err)
 		}
 		for _, e := range entries {
-			candidates = append(candidates, &solve.Package{Entry: e, Rank: rank, From: source.Name()})
+			candidates = append(candidates, &solve.Package{Entry: e, Rank: rank, Tag: tags[rank], From: source.Name()})
 			sources[e] = source
 		}
+	}
+	if err := solve.CheckTags(world, tags); err != nil {
+		return nil, err
 	}
 	solution, err := solve.Solve(solve.NewUniverse(candidates), world, o)
 	if err != nil {

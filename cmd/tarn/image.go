@@ -286,20 +286,22 @@ func (c *composer) repositories(ctx context.Context, s *images.Spec) (repo.Set, 
 		locations = append(locations, own)
 	}
 	for _, location := range slices.Concat(s.Contents.Repositories, s.Contents.BuildRepositories) {
-		if strings.HasPrefix(location, "@") {
-			return nil, nil, fmt.Errorf("repository %q: tagged repositories are not supported", location)
-		}
 		locations = append(locations, location)
 	}
 	locations = slices.Concat(locations, c.o.repositories, c.ws.Repositories)
 	var set repo.Set
-	for _, location := range locations {
+	for _, text := range locations {
+		tag, location := cutTag(text)
 		if !strings.Contains(location, "://") {
 			location = c.ws.path(location)
 		}
 		r, err := c.openRepository(c.ws, c.store, &c.o.trustFlags, keys, location)
 		if err != nil {
 			return nil, nil, err
+		}
+		if tag != "" {
+			set = append(set, repo.Tagged{Source: r, Tag: tag})
+			continue
 		}
 		set = append(set, r)
 	}

@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tarn-build/tarn/pkg/apk"
-	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/solve"
 )
 
@@ -60,7 +58,7 @@ func (a *app) runSolve(ctx context.Context, u universe, args []string) error {
 		return err
 	}
 	defer packages.close()
-	if err := packages.checkTags(world); err != nil {
+	if err := solve.CheckTags(world, packages.tags); err != nil {
 		return err
 	}
 	solution, err := solve.Solve(packages, world, o)
@@ -151,22 +149,6 @@ type asked struct {
 	solve.Union
 	packed []*knownIndex
 	tags   []string // of the sources
-}
-
-// checkTags refuses a world with a tag that no source has: as with apk, it is no way to
-// ask for whatever is there.
-func (u *asked) checkTags(world []solve.Requirement) error {
-	for _, r := range world {
-		if r.Tag == "" || slices.Contains(u.tags, r.Tag) {
-			continue
-		}
-		hint := diag.DidYouMean(r.Tag, u.tags)
-		if hint == "" {
-			hint = fmt.Sprintf("name one with --index @%s=FILE or --repository @%s=FOLDER", r.Tag, r.Tag)
-		}
-		return &codeError{exitSolution, fmt.Errorf("no solution: %s asks %s, and nothing is tagged %s\n  hint: %s", r.From, r, r.Tag, hint)}
-	}
-	return nil
 }
 
 // err is what went wrong with a look at what the store knows of an index.

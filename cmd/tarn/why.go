@@ -163,7 +163,7 @@ func (a *app) solveWorld(ctx context.Context, o worldFlags) (*solvedWorld, error
 		return nil, err
 	}
 	defer packages.close()
-	if err := packages.checkTags(world); err != nil {
+	if err := solve.CheckTags(world, packages.tags); err != nil {
 		return nil, err
 	}
 	solution, err := solve.Solve(packages, world, options)

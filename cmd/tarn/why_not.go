@@ -49,7 +49,7 @@ func (a *app) runWhyNot(ctx context.Context, o worldFlags, name string) error {
 		return err
 	}
 	defer packages.close()
-	if err := packages.checkTags(world); err != nil {
+	if err := solve.CheckTags(world, packages.tags); err != nil {
 		return err
 	}
 	absence, err := solve.WhyNot(packages, world, wanted[0], options)

@@ -55,6 +55,29 @@ func (c *Conflict) Error() string {
 	return b.String()
 }
 
+// CheckTags says of a world that asks for a tag that no source has (tags) that it has no
+// solution: as with apk, such a tag is no way to ask for whatever is there. It is for
+// those who know all sources; [Solve] sees packages only, and a source may have none.
+func CheckTags(world []Requirement, tags []string) error {
+	for _, r := range world {
+		if r.Tag == "" || slices.Contains(tags, r.Tag) {
+			continue
+		}
+		by := r.From
+		if by == "" {
+			by = "world"
+		}
+		hint := diag.DidYouMean(r.Tag, tags)
+		if hint == "" {
+			bare := r
+			bare.Tag = ""
+			hint = fmt.Sprintf("name a repository that is tagged so (@%s), or ask %s", r.Tag, bare)
+		}
+		return &Conflict{Requirements: []Requirement{r}, Chain: []string{fmt.Sprintf("%s asks %s, and no repository is tagged %s", by, r, r.Tag)}, Hints: []string{hint}}
+	}
+	return nil
+}
+
 // conflict explains why the search found no solution.
 func (s *search) conflict() *Conflict {
 	world := s.culprits()
