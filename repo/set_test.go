@@ -36,8 +36,8 @@ func entry(name string, version apk.Version, depends ...string) *apk.Entry {
 	return e
 }
 
-// TestResolve holds the order of sources, and what stands behind a tag.
-func TestResolve(t *testing.T) {
+// TestResolveOrderAndTags holds the order of sources, and what stands behind a tag.
+func TestResolveOrderAndTags(t *testing.T) {
 	set := repo.Set{
 		listing{"own", []*apk.Entry{entry("a", "1-r0", "lib"), entry("lib", "1-r0")}},
 		listing{"main", []*apk.Entry{entry("a", "2-r0"), entry("lib", "2-r0"), entry("b", "2-r0")}},

@@ -285,10 +285,7 @@ func (c *composer) repositories(ctx context.Context, s *images.Spec) (repo.Set, 
 	if _, err := os.Stat(own); err == nil {
 		locations = append(locations, own)
 	}
-	for _, location := range slices.Concat(s.Contents.Repositories, s.Contents.BuildRepositories) {
-		locations = append(locations, location)
-	}
-	locations = slices.Concat(locations, c.o.repositories, c.ws.Repositories)
+	locations = slices.Concat(locations, s.Contents.Repositories, s.Contents.BuildRepositories, c.o.repositories, c.ws.Repositories)
 	var set repo.Set
 	for _, text := range locations {
 		tag, location := cutTag(text)

@@ -704,11 +704,15 @@ func TestOracle(t *testing.T) {
 		how := Options{Upgrade: r.IntN(4) == 0, Available: r.IntN(4) == 0}
 		o := newOracle(packages, world, how)
 		var want []string
+		vague := false
 		var question []string
 		if len(o.sets) > 0 {
 			var set uint32
 			set, question = o.solve()
 			want = o.names(set)
+			// The oracle reaches what is needed, and no package that is there only to let
+			// a tagged one in. Where that is missing, validity alone is compared.
+			vague = tags && question == nil && !o.holds(set)
 		}
 		var first []string
 		for order := range 3 {
@@ -743,7 +747,7 @@ func TestOracle(t *testing.T) {
 					t.Fatalf("seed %d: %v is no solution of\n%s", seed, names, describe(packages, world))
 				}
 				sorted := slices.Sorted(slices.Values(names))
-				if question != nil || !slices.Equal(sorted, want) {
+				if !vague && (question != nil || !slices.Equal(sorted, want)) {
 					t.Fatalf("seed %d: got %v, want %v, question %v, of\n%s", seed, sorted, want, question, describe(packages, world))
 				}
 			}
