@@ -75,7 +75,7 @@ func publishAsProcess(text string) error {
 		return err
 	}
 	p := &repo.Publisher{Storage: repo.Folder(o.Dir), Name: "the repository", Store: st, Keys: []apk.Signer{key}, Trusted: trusted, Time: time.Now(),
-		Replace: true, Readmit: true, Keep: 2, Snapshots: 3}
+		Replace: true, Readmit: true, Keep: 2, Snapshots: 3, V3: !o.Each}
 	ctx := context.Background()
 	fmt.Println("ready")
 	if o.Each {
@@ -145,7 +145,15 @@ func publisherProcess(t *testing.T, o publisherOrders) *exec.Cmd {
 // moment: a package that the index names and that is not the one there, while the index
 // still is the one that was read.
 func oneMoment(dir string, trusted apk.KeySet) error {
-	name := filepath.Join(dir, "x86_64", "APKINDEX.tar.gz")
+	for _, index := range []string{"APKINDEX.tar.gz", "Packages.adb"} {
+		if err := oneIndex(dir, filepath.Join(dir, "x86_64", index), trusted); err != nil {
+			return fmt.Errorf("%s: %w", index, err)
+		}
+	}
+	return nil
+}
+
+func oneIndex(dir, name string, trusted apk.KeySet) error {
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // nothing was published yet

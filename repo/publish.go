@@ -339,7 +339,9 @@ type change struct {
 	files   map[string]*indexFile // the indexes that there are, or are to be, by their names
 	before  *apk.Index            // what they list; nil when there was none, or none to be trusted
 	index   *apk.Index
-	listed  map[string]int // by file name, in index
+	listed  map[string]int  // by file name, in index
+	named   map[string]bool // file names that any of the indexes there names
+	rest    *removal        // of one who was killed, to be done once the indexes agree
 	changed bool
 
 	put       map[string]*signed // by file name
@@ -415,12 +417,22 @@ func (p *Publisher) begin(ctx context.Context, arch apk.Arch) (*change, error) {
 	for i, e := range c.index.Entries {
 		c.listed[e.FileName()] = i
 	}
-	if rest, err := readRemoval(ctx, p.Storage, arch); err != nil {
+	c.named = map[string]bool{}
+	for _, f := range c.files {
+		if f.index != nil {
+			for _, e := range f.index.Entries {
+				c.named[e.FileName()] = true
+			}
+		}
+	}
+	if c.rest, err = readRemoval(ctx, p.Storage, arch); err != nil {
 		return nil, err
-	} else if rest != nil {
-		if err := p.remove(ctx, c, rest); err != nil {
+	}
+	if c.rest != nil && len(c.named) == len(c.listed) {
+		if err := p.remove(ctx, c, c.rest); err != nil {
 			return nil, err
 		}
+		c.rest = nil
 	}
 	if c.withdrawn, err = readWithdrawn(ctx, p.Storage, arch); err != nil {
 		return nil, err
@@ -598,7 +610,7 @@ func (p *Publisher) add(c *change, e *apk.Entry, s *signed, done *Published) err
 	}
 	if s.path != "" {
 		c.put[name] = s
-		c.hide[name] = found
+		c.hide[name] = found || c.named[name]
 	} else if found && c.index.Entries[at].Checksum != e.Checksum {
 		// It lies there, put by one who was killed before the index named it.
 		c.hide[name] = true

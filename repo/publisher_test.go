@@ -170,7 +170,9 @@ func (w *watched) change(do func() error) error {
 		return errCut
 	}
 	err := do()
-	w.after()
+	if w.left == 0 { // what comes before it was looked at when an earlier change was the last
+		w.after()
+	}
 	return err
 }
 

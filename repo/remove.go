@@ -32,6 +32,9 @@ func readRemoval(ctx context.Context, s Storage, arch apk.Arch) (*removal, error
 // notes it. It gives nil when there is nothing.
 func (p *Publisher) unnamed(ctx context.Context, c *change, done *Published) (*removal, error) {
 	r := &removal{}
+	if c.rest != nil {
+		r = c.rest
+	}
 	for _, e := range c.dropped {
 		path := string(c.arch) + "/" + e.FileName()
 		switch _, listed := c.listed[e.FileName()]; {

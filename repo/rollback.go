@@ -153,6 +153,6 @@ func (p *Publisher) restore(ctx context.Context, c *change, e *apk.Entry, dir st
 		return err
 	}
 	c.put[e.FileName()] = &signed{f.Name(), size}
-	c.hide[e.FileName()] = listed
+	c.hide[e.FileName()] = listed || c.named[e.FileName()]
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
@@ -177,25 +176,38 @@ func publicHalves(keys []sign.Signer) (*sign.Keyring, error) {
 	return ring, nil
 }
 
-// signingKey is the path of the private key that signs the workspace's repository.
+// signingKey is the path of the private key that signs the workspace's repository, or the
+// program that does.
 func (w *workspace) signingKey() string {
-	if sign.IsProgram(w.SigningKey) {
-		return w.SigningKey
-	}
 	if w.SigningKey != "" {
-		return w.path(w.SigningKey)
+		return w.signer(w.SigningKey)
 	}
 	return filepath.Join(w.path(w.Output), "keys", w.Name+".rsa")
+}
+
+// signer is a signer that tarn.yaml names: its file lies where the workspace says, and so
+// does the public key of a program.
+func (w *workspace) signer(name string) string {
+	public, rest, isProgram := sign.CutProgram(name)
+	if !isProgram {
+		return w.path(name)
+	}
+	return sign.JoinProgram(w.path(public), rest)
 }
 
 // signingKeys are the path of that key, and those of the keys that sign beside it.
 func (w *workspace) signingKeys() []string {
 	all := []string{w.signingKey()}
 	for _, name := range w.CoSigningKeys {
-		if !strings.HasPrefix(name, "exec:") {
-			name = w.path(name)
-		}
-		all = append(all, name)
+		all = append(all, w.signer(name))
 	}
 	return all
+}
+
+// publicFile is where the public half of a signer lies.
+func publicFile(signer string) string {
+	if public, _, isProgram := sign.CutProgram(signer); isProgram {
+		return public
+	}
+	return signer + ".pub"
 }

@@ -169,10 +169,7 @@ func keyring(ws *workspace, more []string) (*sign.Keyring, error) {
 		}
 	}
 	for _, name := range ws.signingKeys() {
-		if sign.IsProgram(name) {
-			continue
-		}
-		if err := keys.Load(name + ".pub"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := keys.Load(publicFile(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}

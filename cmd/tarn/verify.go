@@ -84,6 +84,9 @@ func (a *app) runVerify(ctx context.Context, o verifyOptions, args []string) err
 	}
 	good, bad, wrong := 0, 0, 0
 	for _, result := range all {
+		if result.Made != nil {
+			fmt.Fprintf(a.err, "%s: index of %s\n", result.Arch, result.Made.Format(time.RFC3339))
+		}
 		for _, v := range result.Verified {
 			if v.Err == nil {
 				good++

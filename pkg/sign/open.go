@@ -69,6 +69,22 @@ const execPrefix = "exec:"
 // IsProgram tells whether a name is that of a program, for Open, and no file.
 func IsProgram(name string) bool { return strings.HasPrefix(name, execPrefix) }
 
+// CutProgram splits the name of a program, for Open, into the file of its public key and
+// the command.
+func CutProgram(name string) (public, command string, isProgram bool) {
+	rest, isProgram := strings.CutPrefix(name, execPrefix)
+	if !isProgram {
+		return "", "", false
+	}
+	public, command, _ = strings.Cut(strings.TrimSpace(rest), " ")
+	return public, command, true
+}
+
+// JoinProgram is the name of a program, for Open.
+func JoinProgram(public, command string) string {
+	return execPrefix + shellquote.Join(public) + " " + command
+}
+
 // Open opens the signer of a name: the file of a private key, or
 //
 //	exec:NAME.rsa.pub PROGRAM ARGUMENT...
