@@ -9,7 +9,7 @@ OUT     := .out
 
 export CGO_ENABLED := 0
 
-.PHONY: help build check test corpus race demo reproduce nightly fuzz bench golden deps fmt clean needs
+.PHONY: help build check test corpus sandbox race demo reproduce nightly fuzz bench golden deps fmt clean needs
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: needs ## all tests
 
 corpus: ## hold 1,702 recipes of others against what melange makes of them
 	CI=true $(GO) test -count 1 -v -run 'TestCorpus|TestExamples' ./recipes ./cmd/tarn
+
+sandbox: needs build ## the promises of sandboxes, by backend, as root and as an ordinary user: a table
+	@.ci/sandbox
 
 race: needs ## all tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race ./...

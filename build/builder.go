@@ -108,17 +108,24 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	defer box.Close()
 	r := b.runner(s, env, box, work, log)
 	r.name, r.spec, r.given, r.touched = s.Name, spec, s.Environment.Given, b.From != ""
+	r.owners = b.ownersOf(work, spec)
+	// Whatever happens, nothing stays that the caller could not remove.
+	defer func() { _ = r.owners.take(context.WithoutCancel(ctx)) }()
 	if err := r.runAll(ctx, p, done); err != nil {
 		return nil, err
 	}
 	if err := box.Close(); err != nil {
 		return nil, err
 	}
+	owners, err := r.owners.final(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if err := work.unlock(); err != nil {
 		return nil, err
 	}
 	b.report(s.Name, "pack", fmt.Sprintf("%d packages", len(s.Packages)))
-	result, err := b.pack(ctx, p, env, work)
+	result, err := b.pack(ctx, p, env, work, owners)
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +155,9 @@ func (r *runner) runAll(ctx context.Context, p *plan.Plan, done int) error {
 	number := 0
 	for i := range r.script.Packages {
 		o := &r.script.Packages[i]
+		if err := r.owners.take(ctx); err != nil {
+			return err
+		}
 		if err := r.work.unlock(); err != nil {
 			return err
 		}
@@ -202,6 +212,9 @@ func (r *runner) attempt(ctx context.Context, s recipes.Step) error {
 			case choice == Next:
 				return nil
 			}
+		}
+		if err := r.owners.take(context.WithoutCancel(ctx)); err != nil {
+			return errors.Join(failure, err)
 		}
 		if _, err := r.keep(s, failure.Err); err == nil {
 			failure.Inside = "tarn shell " + r.name
@@ -306,7 +319,9 @@ func (w *work) unlock() error { return os.Chmod(w.dir, 0o755) }
 // spec is the sandbox of a recipe's build or test.
 func (b *Builder) spec(s *recipes.Script, r *recipes.Resources, env *environment.Environment, w *work) (sandbox.Spec, error) {
 	limits, cpus, err := b.limits(s.Recipe, r)
-	return sandbox.Spec{Layers: env.Layers, Work: w.dir, UID: env.UID, GID: env.GID, CPUs: cpus, Limits: limits, Capabilities: plan.Capabilities(s)}, err
+	spec := sandbox.Spec{Layers: env.Layers, Work: w.dir, UID: env.UID, GID: env.GID, CPUs: cpus, Limits: limits, Capabilities: plan.Capabilities(s)}
+	b.letGive(s, &spec)
+	return spec, err
 }
 
 // own gives what lies in the work folder to the user that commands run as. Only root
@@ -339,6 +354,7 @@ type runner struct {
 	test    bool
 	spec    sandbox.Spec
 	given   map[string]string // of files that may hold secrets
+	owners  *owners           // nil in a test
 	touched bool              // somebody did more than the recipe says
 }
 
@@ -380,10 +396,16 @@ func (r *runner) do(ctx context.Context, s recipes.Step) error {
 	case s.Native == "" && s.Shell == "" && strings.HasPrefix(s.Dir, step.WorkPath+"/"):
 		return r.native.Work.MkdirAll(strings.TrimPrefix(s.Dir, step.WorkPath+"/"), 0o755)
 	case s.Native != "":
+		if err := r.owners.take(ctx); err != nil {
+			return err
+		}
 		if err := r.work.unlock(); err != nil {
 			return err
 		}
 		return step.Do(ctx, r.native, s)
+	}
+	if err := r.owners.give(ctx); err != nil {
+		return err
 	}
 	if err := r.work.own(r.user.UID, r.user.GID); err != nil {
 		return err
@@ -395,6 +417,9 @@ func (r *runner) do(ctx context.Context, s recipes.Step) error {
 func (r *runner) hint(s recipes.Step, err error) string {
 	if s.Native == "" && errors.Is(err, fs.ErrNotExist) {
 		return "the environment has no shell: add a package that brings one, such as busybox"
+	}
+	if way := r.cannotGive(); way != "" && s.Native == "" {
+		return way
 	}
 	// Programs inside say that a disk is full in words of their own, and with an exit status.
 	if free, known := roomIn(r.Store.Dir()); errors.Is(err, errRoom) || known && free < scarce {

@@ -26,7 +26,7 @@ import (
 
 // pack makes packages of what the build installed: all are inspected together, each
 // is checked, and only when every one holds the rules is the first one written.
-func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Environment, w *work) (*Result, error) {
+func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Environment, w *work, owners map[uint64]pack.Owner) (*Result, error) {
 	s := p.Script
 	out, err := treeOf(w.root, step.OutPath)
 	if err != nil {
@@ -94,20 +94,26 @@ func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Envir
 		if err := hidden.refuse(s.Recipe, o.Name, trees[i], document, recipe); err != nil {
 			return nil, err
 		}
+		given, err := declared(o, env)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", s.Recipe, o.Name, err)
+		}
 		xattrs, err := capabilities(o)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", s.Recipe, o.Name, err)
 		}
 		entry, digest, files, err := pack.Write(ctx, b.Store, pack.Input{
-			Info:    info(s, o, reports[i]),
-			Tree:    trees[i],
-			Extra:   map[string][]byte{sbom.PackagePath(o.Name, string(s.Version)): document},
-			Scripts: scriptlets(o),
-			Control: map[string][]byte{".melange.yaml": recipe},
-			Xattrs:  xattrs,
-			UID:     env.UID,
-			GID:     env.GID,
-			Time:    time.Unix(s.Time, 0),
+			Info:     info(s, o, reports[i]),
+			Tree:     trees[i],
+			Extra:    map[string][]byte{sbom.PackagePath(o.Name, string(s.Version)): document},
+			Scripts:  scriptlets(o),
+			Control:  map[string][]byte{".melange.yaml": recipe},
+			Xattrs:   xattrs,
+			Owners:   owners,
+			Declared: given,
+			UID:      env.UID,
+			GID:      env.GID,
+			Time:     time.Unix(s.Time, 0),
 		})
 		if err != nil {
 			return nil, err

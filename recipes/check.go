@@ -2,6 +2,7 @@ package recipes
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -57,6 +58,7 @@ func (r *Recipe) check() diag.Problems {
 	}
 	c.cpe(&pkg.CPE)
 	c.setcap(pkg.Setcap)
+	c.owners(pkg.Owners)
 	c.scriptlets(&pkg.Scriptlets)
 	c.disabled(&pkg.Checks)
 	c.resources(pkg.Resources)
@@ -82,6 +84,7 @@ func (r *Recipe) check() diag.Problems {
 			c.add(badName(s.Here.Value("name"), s.Name))
 		}
 		c.setcap(s.Setcap)
+		c.owners(s.Owners)
 		c.scriptlets(&s.Scriptlets)
 		c.disabled(&s.Checks)
 		c.pipeline(s.Pipeline)
@@ -213,6 +216,19 @@ func (c *checker) cpe(cpe *CPE) {
 
 // fileCapabilities are those a recipe may give to a file, as in melange.
 var fileCapabilities = []string{"cap_ipc_lock", "cap_net_admin", "cap_net_bind_service", "cap_net_raw", "cap_sys_admin"}
+
+// owners finds owners that say nothing, and places that are none.
+func (c *checker) owners(list []FileOwner) {
+	for i := range list {
+		o := &list[i]
+		if o.User == "" && o.Group == "" {
+			c.add(o.Here.Problem("", "an owner is a user, a group, or both"))
+		}
+		if inside := strings.TrimPrefix(o.Path, "/"); o.Path != "" && inside != path.Clean(inside) && !strings.Contains(o.Path, "${{") || strings.HasPrefix(inside, "..") {
+			c.add(o.Here.Value("path").Problem("e.g. var/lib/nginx", "%q is no clean path from the root", o.Path))
+		}
+	}
+}
 
 func (c *checker) setcap(list []FileCapability) {
 	for i := range list {

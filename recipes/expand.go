@@ -438,7 +438,7 @@ func (e *expander) mainOutput(needs needSet) Output {
 	}
 	o.Commit = cmp.Or(plainText(p.Commit, e.vars), e.target.Commit)
 	e.dependencies(&o, &p.Dependencies, e.vars)
-	o.declared(p.Options, p.Scriptlets, p.Checks, p.Setcap, e.vars)
+	o.declared(p.Options, p.Scriptlets, p.Checks, p.Setcap, p.Owners, e.vars)
 	f := frame{scope: e.packageScope(nil), vars: e.vars, at: "pipeline", pkg: o.Name, steps: &o.Steps, needs: needs}
 	e.pipeline(e.recipe.Pipeline, f)
 	return o
@@ -451,7 +451,7 @@ func (e *expander) output(v *variant, needs needSet) Output {
 	}
 	o.Commit = cmp.Or(plainText(v.Commit, v.vars), plainText(e.recipe.Package.Commit, e.vars), e.target.Commit)
 	e.dependencies(&o, &v.Dependencies, v.vars)
-	o.declared(v.Options, v.Scriptlets, v.Checks, v.Setcap, v.vars)
+	o.declared(v.Options, v.Scriptlets, v.Checks, v.Setcap, v.Owners, v.vars)
 	f := frame{scope: e.packageScope(v), vars: v.vars, at: "subpackage:" + o.Name, pkg: o.Name, steps: &o.Steps, needs: needs}
 	e.pipeline(v.Pipeline, f)
 	return o
@@ -498,7 +498,7 @@ func (e *expander) dependencies(o *Output, d *Dependencies, vars map[string]stri
 }
 
 // declared fills in what a recipe says of a package outright.
-func (o *Output) declared(options PackageOptions, s Scriptlets, checks Checks, setcap []FileCapability, vars map[string]string) {
+func (o *Output) declared(options PackageOptions, s Scriptlets, checks Checks, setcap []FileCapability, owners []FileOwner, vars map[string]string) {
 	o.NoProvides, o.NoDepends, o.NoCommands = options.NoProvides, options.NoDepends, options.NoCommands
 	o.NoVersionedShlibDeps = options.NoVersionedShlibDeps
 	for name, text := range map[string]string{
@@ -517,6 +517,9 @@ func (o *Output) declared(options PackageOptions, s Scriptlets, checks Checks, s
 	o.ChecksDisabled = checks.Disabled
 	for _, c := range setcap {
 		o.Setcap = append(o.Setcap, Setcap{c.Path, c.Add})
+	}
+	for _, one := range owners {
+		o.Owners = append(o.Owners, Owner{plainText(one.Path, vars), plainText(one.User, vars), plainText(one.Group, vars), one.Recursive})
 	}
 }
 

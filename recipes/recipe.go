@@ -66,6 +66,7 @@ type Package struct {
 	Checks             Checks            `yaml:"checks" json:"checks"`
 	CPE                CPE               `yaml:"cpe" json:"cpe"`
 	Setcap             []FileCapability  `yaml:"setcap" json:"setcap,omitempty"`
+	Owners             []FileOwner       `yaml:"owners" json:"owners,omitempty"`
 	Timeout            time.Duration     `yaml:"timeout" json:"timeout,omitempty"`
 	Resources          *Resources        `yaml:"resources" json:"resources,omitempty"`
 	TestResources      *Resources        `yaml:"test-resources" json:"test-resources,omitempty"`
@@ -135,6 +136,16 @@ type CPE struct {
 	TargetSoftware  string         `yaml:"target_sw" json:"target_sw,omitempty"`
 	TargetHardware  string         `yaml:"target_hw" json:"target_hw,omitempty"`
 	Other           string         `yaml:"other" json:"other,omitempty"`
+}
+
+// FileOwner says whose a file is in the package. Melange has no such key: there a step
+// gives files away, which not every user of every machine can.
+type FileOwner struct {
+	Here      yamlread.Place `yaml:",here" json:"-"`
+	Path      string         `yaml:"path,required" json:"path"` // from the root
+	User      string         `yaml:"user" json:"user,omitempty"`
+	Group     string         `yaml:"group" json:"group,omitempty"`
+	Recursive bool           `yaml:"recursive" json:"recursive,omitempty"`
 }
 
 // FileCapability gives a file capabilities of the kernel.
@@ -227,6 +238,7 @@ type Subpackage struct {
 	Checks       Checks            `yaml:"checks" json:"checks"`
 	Test         *TestSection      `yaml:"test" json:"test,omitempty"`
 	Setcap       []FileCapability  `yaml:"setcap" json:"setcap,omitempty"`
+	Owners       []FileOwner       `yaml:"owners" json:"owners,omitempty"`
 }
 
 // Table is what a range runs over.

@@ -144,6 +144,7 @@ type Output struct {
 	Triggers             []string          `json:"triggers,omitempty"`
 	ChecksDisabled       []string          `json:"checks-disabled,omitempty"`
 	Setcap               []Setcap          `json:"setcap,omitempty"`
+	Owners               []Owner           `json:"owners,omitempty"`
 	Annotations          map[string]string `json:"annotations,omitempty"`
 	CPE                  string            `json:"cpe,omitempty"`
 	Steps                []Step            `json:"steps,omitempty"` // in order, groups flattened
@@ -156,6 +157,15 @@ type Output struct {
 type Setcap struct {
 	Path string            `json:"path"`
 	Add  map[string]string `json:"add"`
+}
+
+// Owner says whose a file is: by name, where an account of the environment has it, or by
+// number. "" leaves user or group as it is.
+type Owner struct {
+	Path      string `json:"path"` // from the root
+	User      string `json:"user,omitempty"`
+	Group     string `json:"group,omitempty"`
+	Recursive bool   `json:"recursive,omitempty"` // all below a folder too
 }
 
 // Test is what shows that a package works.

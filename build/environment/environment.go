@@ -50,6 +50,9 @@ type Environment struct {
 	Layers []string
 	// UID and GID are the user that commands run as.
 	UID, GID int
+	// Users and Groups are those of its passwd and group.
+	Users  []rootfs.User
+	Groups []rootfs.Group
 }
 
 // Assemble unpacks what is not unpacked yet, several packages at once, and finds how the
@@ -86,7 +89,7 @@ func Assemble(ctx context.Context, st *store.Store, lock repo.Lock, o Options) (
 	if err != nil {
 		return nil, fmt.Errorf("assemble environment: %w", err)
 	}
-	env := &Environment{}
+	env := &Environment{Users: root.Users(), Groups: root.Groups()}
 	if o.Accounts != nil {
 		if env.UID, env.GID, err = runAs(root, o.Accounts.RunAs); err != nil {
 			return nil, err

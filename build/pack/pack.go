@@ -14,6 +14,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,6 +30,12 @@ type Input struct {
 	Scripts map[string][]byte // of the control section, by name, e.g. ".post-install"
 	Control map[string][]byte // other files of the control section, e.g. ".melange.yaml"
 	Xattrs  map[string]Xattrs // extended attributes of files of the tree, by path
+	// Owners are those of files of other users, by inode, where the file system does not
+	// tell: it has the files of an ordinary user's sandbox as the caller's.
+	Owners map[uint64]Owner
+	// Declared are owners that a recipe gives to paths; a later one counts before an
+	// earlier one.
+	Declared []Declared
 	// UID and GID are the user that the build ran as; root when 0.
 	UID, GID int
 	Time     time.Time // of every file
@@ -75,6 +82,40 @@ func Write(ctx context.Context, st *store.Store, in Input) (*apk.Entry, store.Di
 	return &apk.Entry{Info: written.Info, Checksum: written.Checksum, FileSize: size}, digest, files, nil
 }
 
+// Owner is a user and a group by their numbers.
+type Owner struct{ UID, GID int }
+
+// Declared gives a path of the package to a user, a group, or both; -1 leaves one as it is.
+type Declared struct {
+	Path      string // without a / at its beginning
+	UID, GID  int
+	Recursive bool
+}
+
+// declare applies what a recipe declares of owners.
+func declare(contents []apk.Content, declared []Declared) error {
+	for _, d := range declared {
+		found := false
+		for i := range contents {
+			c := &contents[i]
+			if c.Path != d.Path && !(d.Recursive && (d.Path == "" || strings.HasPrefix(c.Path, d.Path+"/"))) {
+				continue
+			}
+			found = true
+			if d.UID >= 0 {
+				c.UID = d.UID
+			}
+			if d.GID >= 0 {
+				c.GID = d.GID
+			}
+		}
+		if !found {
+			return fmt.Errorf("%s, which is to have an owner, was not installed", d.Path)
+		}
+	}
+	return nil
+}
+
 // collect lists the tree and the extra files. Nothing is read yet.
 func collect(ctx context.Context, in Input) ([]apk.Content, error) {
 	var contents []apk.Content
@@ -117,6 +158,9 @@ func collect(ctx context.Context, in Input) ([]apk.Content, error) {
 		if !there[name] {
 			return nil, fmt.Errorf("%s, which is to have capabilities, was not installed", name)
 		}
+	}
+	if err := declare(contents, in.Declared); err != nil {
+		return nil, err
 	}
 	if err := shareXattrs(contents, in.Xattrs); err != nil {
 		return nil, err
@@ -189,11 +233,17 @@ const buildUser = 1000
 // it is called inside. What the build's own user owns belongs to root: so both give
 // the same package.
 func (in Input) owner(st *syscall.Stat_t) (uid, gid int) {
-	inside := func(id uint32, builder int) int {
-		if id == buildUser || int(id) == builder || os.Geteuid() != 0 {
+	inside := func(id, builder int) int {
+		if id == buildUser || id == builder {
 			return 0
 		}
-		return int(id)
+		return id
 	}
-	return inside(st.Uid, in.UID), inside(st.Gid, in.GID)
+	if o, known := in.Owners[st.Ino]; known {
+		return inside(o.UID, in.UID), inside(o.GID, in.GID)
+	}
+	if os.Geteuid() != 0 {
+		return 0, 0
+	}
+	return inside(int(st.Uid), in.UID), inside(int(st.Gid), in.GID)
 }

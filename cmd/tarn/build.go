@@ -57,7 +57,7 @@ the workspace's repository; outside a workspace they go to --out-dir.`,
 	o.signingFlags.add(f, "the private key that signs, or exec:NAME.rsa.pub PROGRAM ARGUMENT...; several all sign (default: the workspace's own)")
 	f.IntVarP(&o.jobs, "jobs", "j", 0, "how many recipes to build at once (default: one for each processor)")
 	f.IntVar(&o.cpus, "cpus", 0, "how many processors a build sees (default: all)")
-	f.BoolVar(&o.again, "again", false, "build although the store knows the outcome, and remember nothing")
+	f.BoolVar(&o.again, "again", false, "build the named recipes although the store knows the outcome, and remember nothing")
 	f.BoolVar(&o.noPublish, "no-publish", false, "leave the packages in the store")
 	f.StringVar(&o.fromStep, "from-step", "", "go on with this step in the sandbox that is kept of the recipe's failed build: a number from 1, or a place such as pipeline/3")
 	f.BoolVarP(&o.interactive, "interactive", "i", false, "when a step fails, open a shell in its sandbox, then ask: retry, go on, abort")
@@ -105,7 +105,7 @@ func (a *app) buildArch(ctx context.Context, o buildOptions, arch apk.Arch, name
 	if o.fromStep != "" && len(names) != 1 {
 		return usagef("--from-step goes on with one recipe: name it")
 	}
-	l.resumed = wanted
+	l.named = wanted
 	var publisher *publisher
 	if !o.noPublish {
 		if publisher, err = l.newPublisher(o.outDir, &o.signingFlags); err != nil {
@@ -201,8 +201,10 @@ func (l *line) buildOne(ctx context.Context, s *recipes.Script) error {
 	var result *build.Result
 	if err == nil {
 		b := *l.builder
-		if slices.Contains(l.resumed, s.Name) {
+		if slices.Contains(l.named, s.Name) {
 			b.From = l.fromStep
+		} else {
+			b.Again, b.KeepWork = false, false // what the named ones need is good as it is
 		}
 		result, err = b.Build(ctx, p)
 	}

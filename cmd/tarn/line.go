@@ -132,9 +132,9 @@ type line struct {
 	built    *build.Built
 	builder  *build.Builder
 	arch     apk.Arch
-	runner   string // of --runner
-	fromStep string // of --from-step, for the recipes of resumed
-	resumed  []string
+	runner   string         // of --runner
+	fromStep string         // of --from-step
+	named    []string       // the recipes that --from-step, --again and --keep-work are about
 	limits   sandbox.Limits // that flags name
 	cpus     int
 	progress *progress

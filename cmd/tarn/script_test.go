@@ -75,6 +75,8 @@ func TestScripts(t *testing.T) {
 			switch name {
 			case "sandbox":
 				return hasSandbox()
+			case "several-users":
+				return namespace.Backend{}.Several(), nil
 			case "root":
 				return os.Getuid() == 0, nil
 			case "apk":

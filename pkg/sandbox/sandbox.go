@@ -60,6 +60,10 @@ type Spec struct {
 	// host, ids inside are those of the host, so Work has to be writable for UID; for
 	// an ordinary user they are the one that there is, and stand for the caller.
 	UID, GID int
+	// Owners lets commands of an ordinary user's sandbox give files to other users, where
+	// there are subordinate ids; see Users for what that means for the work folder. It
+	// takes the capabilities to do it besides.
+	Owners bool
 	// Capabilities are what commands may have inside the sandbox's own user
 	// namespace, e.g. CAP_NET_RAW; none when empty. Ports below 1024 need none.
 	Capabilities []string

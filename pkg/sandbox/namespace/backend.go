@@ -92,8 +92,10 @@ type setup struct {
 	Mount2       bool   // mount the overlay by mount(2)
 	Off          pid1.Off
 	Check        bool // report what works instead of opening
+	Owners       *ownersTask
 
-	hostProc int // see ownProc
+	uids, gids subordinate // mapped by newuidmap when there are any
+	hostProc   int         // see ownProc
 }
 
 // prepare checks a Spec and settles what it leaves open.
@@ -127,6 +129,9 @@ func prepare(s sandbox.Spec) (*setup, error) {
 	var err error
 	if set.Capabilities, err = capabilities(s.Capabilities); err != nil {
 		return nil, err
+	}
+	if s.Owners && !set.AllIDs {
+		set.uids, set.gids, _ = subordinates()
 	}
 	if s.CPUs > 0 {
 		if set.CPUs, err = chooseCPUs(s.CPUs); err != nil {

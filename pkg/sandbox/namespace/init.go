@@ -87,6 +87,9 @@ func setUp(control *pid1.Channel) error {
 			return fmt.Errorf("close the parent's descriptors on exec: %w", err)
 		}
 	}
+	if set.Owners != nil {
+		return control.Send(set.Owners.answer(set.UID, set.GID))
+	}
 	if set.Check {
 		return control.Send(facts())
 	}

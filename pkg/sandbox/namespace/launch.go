@@ -51,6 +51,14 @@ func launch(set *setup, o pid1.BoxOptions) (*pid1.Box, error) {
 		if err != nil {
 			return nil, noNamespaces(err)
 		}
+		if set.uids.count > 0 {
+			// It waits for its first message; until then it has no ids.
+			if err := set.mapIDs(first.Pid); err != nil {
+				_ = first.Kill()
+				_, _ = first.Wait()
+				return nil, err
+			}
+		}
 		return first, nil
 	})
 }
@@ -79,9 +87,11 @@ func (set *setup) namespaces() *syscall.SysProcAttr {
 		attr.GidMappingsEnableSetgroups = true
 		return attr
 	}
-	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: set.UID, HostID: os.Geteuid(), Size: 1}}
-	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: set.GID, HostID: os.Getegid(), Size: 1}}
-	if set.UID != 0 {
+	if set.uids.count == 0 {
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: set.UID, HostID: os.Geteuid(), Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: set.GID, HostID: os.Getegid(), Size: 1}}
+	}
+	if set.UID != 0 || set.uids.count > 0 {
 		// Exec takes the new namespace's powers from any user but 0 of it.
 		for c := uintptr(0); ; c++ {
 			if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err != nil {

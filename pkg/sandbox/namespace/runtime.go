@@ -126,9 +126,10 @@ func (p *Plan) StartRuntime(ctx context.Context, bundle string, argv, env []stri
 }
 
 // outer are the namespaces around the runtime: those in which it may mount, whoever the
-// caller is.
+// caller is, and one of processes, with which the kernel ends a container that is half made
+// when its runtime is killed.
 func (p *Plan) outer() *syscall.SysProcAttr {
-	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP, Pdeathsig: syscall.SIGKILL, Setsid: true}
+	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL, Setsid: true}
 	if p.AllIDs {
 		attr.UidMappings = []syscall.SysProcIDMap{{Size: identity}}
 		attr.GidMappings = []syscall.SysProcIDMap{{Size: identity}}
@@ -193,6 +194,15 @@ func (set *setup) runRuntime(start *runtimeStart) error {
 func (set *setup) makeBundleRoot(bundle string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return lackOf(err, "make mounts private")
+	}
+	proc, err := newMount("proc", nil, plain|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return lackOf(err, "mount a /proc of its own")
+	}
+	err = unix.MoveMount(proc, "", unix.AT_FDCWD, "/proc", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	unix.Close(proc)
+	if err != nil {
+		return fmt.Errorf("mount at /proc: %w", err)
 	}
 	// Limits are kept by the group that this process is in already. What a runtime
 	// made of its own would stay when it is killed: so it is shown groups of version 2

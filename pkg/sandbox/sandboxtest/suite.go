@@ -44,6 +44,7 @@ func Run(t *testing.T, b sandbox.Backend) {
 		{"host files are not there", hostFiles},
 		{"surroundings are the same everywhere", surroundings},
 		{"user is the one asked for", users},
+		{"files may belong to several users where the machine has ids for them", severalUsers},
 		{"command gets its arguments, environment and folder", commands},
 		{"exit status and signals come back", exits},
 		{"input and output", streams},
@@ -220,6 +221,61 @@ func users(t *testing.T, k *kit) {
 		if got := o.tried(name); got == "ok" {
 			t.Errorf("%s to another id without capability: ok", name)
 		}
+	}
+}
+
+// severalUsers gives a file away inside, takes it back outside, moves it, and gives it
+// away again.
+func severalUsers(t *testing.T, k *kit) {
+	users, can := k.backend.(sandbox.Users)
+	if !can || !users.Several() {
+		o := k.open(t, sandbox.Spec{Owners: true, Capabilities: []string{"CAP_CHOWN"}, Work: folder(t)})
+		if got := o.tried("chown"); got == "ok" {
+			t.Error("without further ids a file could be given away")
+		}
+		return
+	}
+	work := folder(t)
+	o := k.open(t, sandbox.Spec{Owners: true, Capabilities: []string{"CAP_CHOWN", "CAP_FOWNER", "CAP_DAC_OVERRIDE"}, Work: work})
+	if got := o.tried("chown"); got != "ok" {
+		t.Fatalf("give a file away: got %s, want ok", got)
+	}
+	owner := func(name string) int {
+		t.Helper()
+		info, err := os.Lstat(filepath.Join(work, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(info.Sys().(*syscall.Stat_t).Uid)
+	}
+	if os.Geteuid() == 0 {
+		if got := owner("chown-me"); got != 1234 {
+			t.Errorf("outside it is user %d's, want 1234's", got)
+		}
+		return
+	}
+	if owner("chown-me") == os.Geteuid() {
+		t.Error("outside it is the caller's")
+	}
+	owned, err := users.Take(t.Context(), work, 0, 0)
+	if err != nil || len(owned) != 1 || owned[0].UID != 1234 || owned[0].GID != 0 {
+		t.Fatalf("take: got %+v, %v; want one file of user 1234", owned, err)
+	}
+	if got := owner("chown-me"); got != os.Geteuid() {
+		t.Errorf("taken back it is user %d's", got)
+	}
+	if err := os.Rename(filepath.Join(work, "chown-me"), filepath.Join(work, "moved")); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(work, "chown-me"), "another")
+	if err := users.Give(t.Context(), work, 0, 0, owned); err != nil {
+		t.Fatal(err)
+	}
+	if owner("moved") == os.Geteuid() || owner("chown-me") != os.Geteuid() {
+		t.Error("given again: want the file that moved to be the other's, and the new one the caller's")
+	}
+	if _, err := users.Take(t.Context(), work, 0, 0); err != nil {
+		t.Error(err)
 	}
 }
 
