@@ -83,7 +83,9 @@ func Lint(s *Script, o LintOptions) diag.Problems {
 		}
 	}
 	told.Sort()
-	return slices.Compact(told)
+	told = slices.Compact(told)
+	nameSteps(told, s.recipe.path, s.recipe.Here)
+	return told
 }
 
 // linter holds one recipe against the rules.
