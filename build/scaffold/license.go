@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/github/go-spdx/v2/spdxexp"
 	"github.com/google/licensecheck"
 )
 
@@ -90,6 +91,11 @@ func scan(text string) (ids []string) {
 	for _, m := range licensecheck.Scan([]byte(text)).Match {
 		if id := m.ID; !m.IsURL && !slices.Contains(ids, id) && !strings.HasPrefix(id, "Google-") {
 			ids = append(ids, id)
+		}
+	}
+	for i, id := range ids {
+		if valid, _ := spdxexp.ValidateLicenses([]string{id}); !valid {
+			ids[i] = "LicenseRef-" + id
 		}
 	}
 	// The text of the GPL ends with how to apply it, which is a notice of its own.
@@ -220,7 +226,7 @@ func expression(claimed string) string {
 		}
 		out.WriteString(word)
 	}
-	if !wantOperator {
+	if valid, _ := spdxexp.ValidateLicenses([]string{out.String()}); !valid {
 		return ""
 	}
 	return out.String()

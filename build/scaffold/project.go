@@ -166,7 +166,9 @@ func or(a, b string) string {
 
 var (
 	manual = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_:+-]*(\.[A-Za-z][A-Za-z0-9_-]*)*\.[1-8][a-z]{0,3}(\.in)?$`)
-	module = regexp.MustCompile(`^(.+)\.pc(\.in|\.cmake|\.cmakein|\.cmake\.in)?$`)
+	// versioned is what ends in a version, and not in a section of the manual.
+	versioned = regexp.MustCompile(`\.so\.|[-_]v?[0-9]+\.[0-9]`)
+	module    = regexp.MustCompile(`^(.+)\.pc(\.in|\.cmake|\.cmakein|\.cmake\.in)?$`)
 )
 
 // contents finds what will be installed beside programs.
@@ -174,7 +176,7 @@ func (t *tree) contents(p *Project) {
 	if p.System == "go" || p.System == "cargo" || p.System == "npm" || p.System == "python" {
 		return // their pipelines install programs or modules, and nothing else
 	}
-	p.manuals = p.manuals || slices.ContainsFunc(t.named(manual, 4), func(name string) bool { return !strings.Contains(path.Base(name), ".so.") })
+	p.manuals = p.manuals || slices.ContainsFunc(t.named(manual, 4), func(name string) bool { return !versioned.MatchString(path.Base(name)) })
 	p.docs = p.docs || len(t.named(regexp.MustCompile(`\.(texi|texinfo|info)$`), 3)) > 0
 	p.locales = len(t.named(regexp.MustCompile(`\.po$`), 3)) > 0
 	if p.library == "" {

@@ -205,7 +205,7 @@ func makefiles(_ *tree, p *Project, text string) {
 		p.library = or(p.library, m[1])
 	}
 	p.programs = append(p.programs, installedPrograms(text)...)
-	if len(p.programs) == 0 && regexp.MustCompile(`(?m)(/bin\b|bindir|BINDIR)`).MatchString(text) && strings.Contains(text, p.Name) {
+	if len(p.programs) == 0 && p.library == "" && regexp.MustCompile(`(?m)(/bin\b|bindir|BINDIR)`).MatchString(text) && strings.Contains(text, p.Name) {
 		p.programs = append(p.programs, p.Name)
 	}
 }

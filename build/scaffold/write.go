@@ -292,7 +292,7 @@ func (w *writer) test(p *Project) {
 	if len(script) == 0 {
 		switch {
 		case p.library != "":
-			script = []string{"ldd /usr/lib/lib" + p.library + ".so.*"}
+			script = []string{"for library in /usr/lib/lib" + p.library + "*.so.*; do", "  ldd \"$library\"", "done"}
 		default:
 			w.line(0, "")
 			w.comment(0, "Say here what shows that the package works: test, with an environment and a pipeline.")

@@ -225,6 +225,10 @@ func TestComplete(t *testing.T) {
 		{[]string{"plan", ""}, "zlib", "static"},
 		{[]string{"lint", ""}, "zlib", "static"},
 		{[]string{"fetch", ""}, "zlib", "static"},
+		{[]string{"bump", ""}, "zlib", "static"},
+		{[]string{"help", "pipelines", ""}, "autoconf/make", "build"},
+		{[]string{"help", ""}, "pipelines", "zlib"},
+		{[]string{"schema", ""}, "workspace", "zlib"},
 		{[]string{"image", "build", ""}, "static", "zlib"},
 		{[]string{"image", "show", "static", ""}, "nginx", "static"},
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -160,7 +161,7 @@ func (n *newSource) fetch(ctx context.Context, address string) (store.Digest, sc
 			return "", scaffold.Origin{}, usagef("--tag is for a git repository, and %q is no address of one", address)
 		}
 		return n.fetchGit(ctx, address)
-	case strings.HasSuffix(address, ".git") || strings.HasPrefix(address, "git://"):
+	case isRepository(address):
 		return "", scaffold.Origin{}, usagef("%s is a git repository: say which tag\n  hint: tarn new %s --tag TAG", address, address)
 	case isAddress || strings.HasPrefix(address, "debian:"):
 		s, err := n.fetcher.See(ctx, []string{address}, o.sha256)
@@ -190,6 +191,18 @@ func (n *newSource) fetch(ctx context.Context, address string) (store.Digest, sc
 	return s.Digest, scaffold.Origin{URI: "https://example.org/" + filepath.Base(address), SHA256: s.Digest.Hex()}, nil
 }
 
+// isRepository tells whether an address is one of a git repository, by its looks.
+func isRepository(address string) bool {
+	if strings.HasSuffix(address, ".git") || strings.HasPrefix(address, "git://") {
+		return true
+	}
+	u, err := url.Parse(address)
+	if err != nil || !slices.Contains([]string{"github.com", "gitlab.com", "codeberg.org", "git.sr.ht"}, u.Hostname()) {
+		return false
+	}
+	return strings.Count(strings.Trim(u.Path, "/"), "/") == 1
+}
+
 func (n *newSource) fetchGit(ctx context.Context, repository string) (store.Digest, scaffold.Origin, error) {
 	o := scaffold.Origin{Repository: repository, Tag: n.options.tag}
 	var err error
@@ -213,7 +226,11 @@ func (n *newSource) look(ctx context.Context, digest store.Digest, origin scaffo
 	}
 	defer root.Close()
 	if err := n.fetcher.Unpack(ctx, digest, root, ".", 0, time.Time{}); err != nil {
-		return nil, &codeError{exitSource, err}
+		hint := ""
+		if origin.Repository == "" {
+			hint = "\n  hint: new looks into archives (tar, zip), and into git repositories with --tag"
+		}
+		return nil, &codeError{exitSource, fmt.Errorf("%w%s", err, hint)}
 	}
 	tree := root.FS()
 	// Archives have one folder at their top, which fetch leaves out; those that have not say so.
