@@ -22,6 +22,8 @@ type Origin struct {
 	Vouched string
 	// Signature is the address of a signature beside the file, which was not checked.
 	Signature string
+	// Local says that the source was a file of this machine, and URI is made up.
+	Local bool
 	// Strip is how many leading folders of the archive's paths are left out.
 	Strip int
 }

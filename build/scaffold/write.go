@@ -60,7 +60,10 @@ func (p *Project) source() (step, []transform) {
 	}
 	uri, transforms := template(o.URI, p.Upstream, p.Version)
 	s := step{uses: "fetch", with: [][2]string{{"uri", uri}, {"expected-sha256", o.SHA256}}}
-	if o.Vouched == "" {
+	switch {
+	case o.Local:
+		s.comment = "The source was a file of the machine that this was written on: write upstream's address here."
+	case o.Vouched == "":
 		s.comment = "The digest is of what the address gave when this was written: nothing else vouches for it."
 		if o.Signature != "" {
 			s.comment += " A signature lies at " + o.Signature + "."

@@ -53,7 +53,7 @@ func (f *Fetcher) See(ctx context.Context, uris []string, sha256 string) (Sight,
 			return Sight{}, err
 		}
 		s, err := f.known512(d)
-		s.From, s.Vouched = redact(uris[0]), "who gave the SHA-256"
+		s.From, s.Vouched = redact(uris[0]), "the SHA-256 that was given"
 		return s, err
 	}
 	failed := &Error{Name: nameOf(uris[0]), Digest: "first seen"}

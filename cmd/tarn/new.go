@@ -165,6 +165,9 @@ func (n *newSource) fetch(ctx context.Context, address string) (store.Digest, sc
 		return "", scaffold.Origin{}, usagef("%s is a git repository: say which tag\n  hint: tarn new %s --tag TAG", address, address)
 	case isAddress || strings.HasPrefix(address, "debian:"):
 		s, err := n.fetcher.See(ctx, []string{address}, o.sha256)
+		if is[*source.Error](err) && isAddress && o.sha256 == "" && !n.offline {
+			return "", scaffold.Origin{}, fmt.Errorf("%w\n  hint: with --expected-sha256 the workspace's mirrors are asked for it too", err)
+		}
 		if err != nil {
 			return "", scaffold.Origin{}, err
 		}
@@ -188,7 +191,7 @@ func (n *newSource) fetch(ctx context.Context, address string) (store.Digest, sc
 		return "", scaffold.Origin{}, &codeError{exitSource, fmt.Errorf("%s: %w", address, &source.MismatchError{Algorithm: "sha256", Want: o.sha256, Got: s.Digest.Hex()})}
 	}
 	fmt.Fprintf(n.err, "note: %s is a file of this machine: write upstream's address into the recipe\n", address)
-	return s.Digest, scaffold.Origin{URI: "https://example.org/" + filepath.Base(address), SHA256: s.Digest.Hex()}, nil
+	return s.Digest, scaffold.Origin{URI: "https://example.org/" + filepath.Base(address), SHA256: s.Digest.Hex(), Local: true}, nil
 }
 
 // isRepository tells whether an address is one of a git repository, by its looks.
