@@ -173,22 +173,14 @@ func (s Slots) At(i int) Value {
 // Object is the fields of an object; null is one without any.
 func (d *Data) Object(v Value) (Slots, error) { return d.slots(v, typeObject, "an object") }
 
-// Array is the values of an array, of which none is null; null is one without any.
-// The writer of apk-tools calls some arrays objects: both are taken.
+// Array is the values of an array; null is one without any. That none of the values is
+// null, as no writer makes it, is for the caller to check: a block may name one long array
+// many times. The writer of apk-tools calls some arrays objects: both are taken.
 func (d *Data) Array(v Value) (Slots, error) {
 	if v.kind() == typeObject {
 		v = v&maxPlace | typeArray<<placeBits
 	}
-	s, err := d.slots(v, typeArray, "an array")
-	if err != nil {
-		return s, err
-	}
-	for i := 1; i <= s.Len(); i++ {
-		if s.At(i) == Null {
-			return Slots{}, fmt.Errorf("%s at %d: its value %d is null", v, v.place(), i)
-		}
-	}
-	return s, nil
+	return d.slots(v, typeArray, "an array")
 }
 
 func (d *Data) slots(v Value, kind uint32, want string) (Slots, error) {

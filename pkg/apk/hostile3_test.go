@@ -130,6 +130,9 @@ func TestHostileMetadata3(t *testing.T) {
 		"dependency that is text": {func(b *forged3) adb.Value {
 			return b.pkg(b.object(fields{1: b.Blob("x"), 2: b.Blob("1"), 15: b.Array([]adb.Value{b.Blob("y")})}))
 		}, "depends: expected an object, found bytes"},
+		"tag of two words": {func(b *forged3) adb.Value {
+			return b.pkg(b.object(fields{1: b.Blob("x"), 2: b.Blob("1"), 21: b.Array([]adb.Value{b.Blob("a b")})}))
+		}, `tags: "a b" has a space`},
 		"dependency without a name": {func(b *forged3) adb.Value {
 			return b.pkg(b.object(fields{1: b.Blob("x"), 2: b.Blob("1"), 15: b.Array([]adb.Value{b.object(fields{2: b.Blob("1")})})}))
 		}, "depends: dependency"},
@@ -152,8 +155,16 @@ func TestHostileMetadata3(t *testing.T) {
 		"trigger of two lines": {func(b *forged3) adb.Value {
 			return b.object(fields{1: b.info("x", "1"), 4: b.Array([]adb.Value{b.Blob("/a\n/b")})})
 		}, "no absolute path without spaces"},
-		"folders that are text":      {func(b *forged3) adb.Value { return b.object(fields{1: b.info("x", "1"), 2: b.Blob("usr")}) }, "paths: expected an array, found bytes"},
-		"folder that is text":        {func(b *forged3) adb.Value { return b.pkg(b.info("x", "1"), b.Blob("usr")) }, "folder: expected an object, found bytes"},
+		"folders that are text": {func(b *forged3) adb.Value { return b.object(fields{1: b.info("x", "1"), 2: b.Blob("usr")}) }, "paths: expected an array, found bytes"},
+		"folder that is text":   {func(b *forged3) adb.Value { return b.pkg(b.info("x", "1"), b.Blob("usr")) }, "folder: expected an object, found bytes"},
+		"null among folders":    {func(b *forged3) adb.Value { return b.pkg(b.info("x", "1"), b.dir("usr"), adb.Null, b.dir("var")) }, "paths: value 2 of an array is null"},
+		"null among files":      {func(b *forged3) adb.Value { return b.pkg(b.info("x", "1"), b.dir("usr", b.file("a", 1), adb.Null)) }, "files of /usr: value 2 of an array is null"},
+		"null among triggers": {func(b *forged3) adb.Value {
+			return b.object(fields{1: b.info("x", "1"), 4: b.Array([]adb.Value{adb.Null})})
+		}, "triggers: value 1 of an array is null"},
+		"null among dependencies": {func(b *forged3) adb.Value {
+			return b.pkg(b.object(fields{1: b.Blob("x"), 2: b.Blob("1"), 15: b.Array([]adb.Value{adb.Null})}))
+		}, "depends: value 1 of an array is null"},
 		"folder above":               {func(b *forged3) adb.Value { return b.pkg(b.info("x", "1"), b.dir("..")) }, "not clean"},
 		"folder above, inside":       {func(b *forged3) adb.Value { return b.pkg(b.info("x", "1"), b.dir("usr/../../etc")) }, "not clean"},
 		"absolute folder":            {func(b *forged3) adb.Value { return b.pkg(b.info("x", "1"), b.dir("/etc")) }, "it is absolute"},
@@ -214,6 +225,19 @@ func TestHostileMetadata3(t *testing.T) {
 		"socket": {func(b *forged3) adb.Value {
 			return b.pkg(b.info("x", "1"), b.dir("dev", b.special("s", 0o140000, "x")))
 		}, "a target of the unknown mode 140000"},
+		"long target": {func(b *forged3) adb.Value {
+			return b.pkg(b.info("x", "1"), b.dir("usr", b.special("a", isLink, strings.Repeat("x", 4086))))
+		}, "a target of more than 4085 bytes"},
+		"many attributes": {func(b *forged3) adb.Value {
+			var all []string
+			for i := range 300 {
+				all = append(all, fmt.Sprintf("user.%d\x00x", i))
+			}
+			return b.pkg(b.info("x", "1"), b.object(fields{1: b.Blob("usr"), 2: b.acl(0o755, all...)}))
+		}, "more than 256 extended attributes"},
+		"long commit": {func(b *forged3) adb.Value {
+			return b.pkg(b.object(fields{1: b.Blob("x"), 2: b.Blob("1"), 10: b.Blob(strings.Repeat("x", 65))}))
+		}, "repo-commit: 65 bytes"},
 		"short target": {func(b *forged3) adb.Value {
 			return b.pkg(b.info("x", "1"), b.dir("usr", b.object(fields{1: b.Blob("a"), 2: b.acl(0o644), 6: b.Blob("x")})))
 		}, "a target that is too short"},
@@ -441,18 +465,32 @@ func TestEveryFlippedByteIsFound3(t *testing.T) {
 func TestSharedValues3(t *testing.T) {
 	b := &forged3{}
 	var tags, deps []adb.Value
-	for i := range 20_000 {
+	for i := range 30_000 {
 		tags = append(tags, b.Blob(fmt.Sprint("tag", i)))
 		deps = append(deps, b.object(fields{1: b.Blob(fmt.Sprint("dep", i))}))
 	}
 	tag, dep := b.Array(tags), b.Array(deps)
 	var entries []adb.Value
-	for i := range 20_000 {
+	for i := range 30_000 {
 		entries = append(entries, b.object(fields{1: b.Blob(fmt.Sprint("p", i)), 2: b.Blob("1"), 3: b.Blob(strings.Repeat("s", 20)), 15: dep, 16: dep, 21: tag}))
 	}
 	x, err := apk.ReadIndex(bytes.NewReader(b.bytes(t, adb.SchemaIndex, b.object(fields{2: b.Array(entries)}))), apk.Limits{})
-	if err != nil || len(x.Entries) != 20_000 || len(x.Entries[19_999].Depends) != 20_000 || len(x.Entries[0].Tags) != 20_000 {
+	if err != nil || len(x.Entries) != 30_000 || len(x.Entries[29_999].Depends) != 30_000 || len(x.Entries[0].Tags) != 30_000 {
 		t.Errorf("%v", err)
+	}
+}
+
+// Nor may one long text that all entries name.
+func TestRepeatedText3(t *testing.T) {
+	b := &forged3{}
+	long := b.Blob(strings.Repeat("x", 1<<20))
+	var entries []adb.Value
+	for i := range 100_000 {
+		entries = append(entries, b.object(fields{1: b.Blob(fmt.Sprint("p", i)), 2: b.Blob("1"), 3: b.Blob(strings.Repeat("s", 20)), 4: long, 9: long}))
+	}
+	_, err := apk.ReadIndex(bytes.NewReader(b.bytes(t, adb.SchemaIndex, b.object(fields{2: b.Array(entries)}))), apk.Limits{})
+	if err == nil || !strings.Contains(err.Error(), "long texts that stand there again and again") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -134,13 +134,13 @@ func (p *Package) readMetadata() error {
 	}
 	p.Info.Triggers = v.texts("triggers", root.At(packageTriggers))
 	p.Info.ReplacesPriority = v.number("replaces-priority", root.At(packageReplacesPriority))
+	if v.err != nil {
+		return v.err
+	}
 	for _, t := range p.Info.Triggers {
 		if !isTrigger(t) {
 			return fmt.Errorf("trigger %q is no absolute path without spaces", shorten(t))
 		}
-	}
-	if v.err != nil {
-		return v.err
 	}
 	reader := fileReader3{values: v, tree: newTree(p.limits), acls: map[adb.Value]File{}, xattrs: map[adb.Value]map[string]string{}}
 	if err := reader.paths(root.At(packagePaths)); err != nil {
@@ -168,7 +168,7 @@ type fileReader3 struct {
 func (r *fileReader3) paths(from adb.Value) error {
 	dirs := r.array("paths", from)
 	for d := 1; d <= dirs.Len() && r.err == nil; d++ {
-		o := r.object("folder", dirs.At(d))
+		o := r.object("folder", r.item("paths", dirs, d))
 		dir := r.text("folder", o.At(dirName))
 		if dir != "" {
 			f := r.owned(o.At(dirACL), dir)
@@ -179,7 +179,7 @@ func (r *fileReader3) paths(from adb.Value) error {
 		}
 		files := r.array("files of /"+shorten(dir), o.At(dirFiles))
 		for n := 1; n <= files.Len() && r.err == nil; n++ {
-			f, err := r.file(dir, files.At(n))
+			f, err := r.file(dir, r.item("files of /"+shorten(dir), files, n))
 			if err != nil {
 				return err
 			}
@@ -225,7 +225,7 @@ func (r *fileReader3) file(dir string, from adb.Value) (File, error) {
 	if target == "" {
 		return f, f.digest3(hash)
 	}
-	if err := f.target3(target); err != nil {
+	if err := f.target3(target, r.tree.limits.Path); err != nil {
 		return f, fmt.Errorf("%s: %v", what, err)
 	}
 	return f, nil
@@ -252,9 +252,12 @@ const (
 
 // target3 takes what a file is instead of a content: two bytes of a mode, then where a
 // link leads.
-func (f *File) target3(target string) error {
+func (f *File) target3(target string, limit int) error {
 	if len(target) < 2 {
 		return errors.New("a target that is too short")
+	}
+	if len(target)-2 > limit {
+		return fmt.Errorf("a target of more than %d bytes", limit)
 	}
 	mode := int(target[0]) | int(target[1])<<8
 	f.Link, f.Size = target[2:], 0
@@ -291,13 +294,21 @@ func (r *fileReader3) owned(from adb.Value, at string) File {
 	return f
 }
 
+// maxXattrs is how many extended attributes a file may have.
+const maxXattrs = 256
+
 // attributes gives extended attributes: each is a name, a zero byte, and a value.
 func (r *fileReader3) attributes(what string, from adb.Value) map[string]string {
 	if all, found := r.xattrs[from]; found {
 		return all
 	}
 	var all map[string]string
-	for _, x := range r.texts(what, from) {
+	words := r.texts(what, from)
+	if len(words) > maxXattrs {
+		r.wrong(fmt.Errorf("%s: more than %d extended attributes", what, maxXattrs))
+		return nil
+	}
+	for _, x := range words {
 		name, value, found := strings.Cut(x, "\x00")
 		if _, twice := all[name]; twice || !found {
 			r.wrong(fmt.Errorf("%s: extended attribute %q is malformed or there twice", what, shorten(name)))
@@ -428,7 +439,7 @@ func readIndex3(data []byte, l Limits) (*Index, error) {
 	seen := make([]bool, len(parts.block)/4+1) // by place
 	for i := range entries {
 		e := &entries[i]
-		from := packages.At(i + 1)
+		from := v.item("packages", packages, i+1)
 		hashes := v.info(from, e)
 		if v.err == nil && seen[from.Place()/4] {
 			v.wrong(errors.New("it stands there twice"))

@@ -124,7 +124,7 @@ func (c chance) unsigned() apk.Unsigned {
 func TestWrittenReadsBack(t *testing.T) {
 	c := chance{rand.New(rand.NewPCG(5, 6))}
 	entries := map[apk.Format][]*apk.Entry{}
-	for n := range 150 {
+	for n := range 80 {
 		u := c.unsigned()
 		for _, format := range []apk.Format{apk.V2, apk.V3} {
 			u.Format, u.Compression = format, compressions[c.IntN(len(compressions))]

@@ -130,7 +130,13 @@ type values struct {
 	// What many entries need is allocated for many at once.
 	slab     []Dependency
 	licenses []string
+
+	left int // bytes of texts that may still be looked at
 }
+
+// maxRepeated is how many times the length of a block all texts of its entries may be
+// together: an honest writer has a text once, and few of them are shared by many.
+const maxRepeated = 16
 
 func newValues(block []byte) (*values, error) {
 	data, err := adb.NewData(block)
@@ -138,11 +144,11 @@ func newValues(block []byte) (*values, error) {
 		return nil, err
 	}
 	places := len(block)/4 + 1
-	return &values{data: data, dependencyAt: make([]int32, places), listAt: make([]int32, places), words: map[adb.Value][]string{}}, nil
+	return &values{data: data, dependencyAt: make([]int32, places), listAt: make([]int32, places), words: map[adb.Value][]string{}, left: maxRepeated*len(block) + 1<<20}, nil
 }
 
 func (v *values) wrong(err error) {
-	if v.err == nil {
+	if v.err == nil && err != nil {
 		v.err = err
 	}
 }
@@ -182,6 +188,15 @@ func (v *values) array(what string, from adb.Value) adb.Slots {
 	return a
 }
 
+// item is a value of an array, of which none is null.
+func (v *values) item(what string, array adb.Slots, i int) adb.Value {
+	value := array.At(i)
+	if value == adb.Null && v.err == nil {
+		v.wrongAt(what, fmt.Errorf("value %d of an array is null", i))
+	}
+	return value
+}
+
 func (v *values) number(what string, from adb.Value) int64 {
 	if from == adb.Null || v.err != nil {
 		return 0
@@ -208,9 +223,21 @@ func (v *values) texts(what string, from adb.Value) []string {
 	array := v.array(what, from)
 	var all []string
 	for i := range array.Len() {
-		all = append(all, v.text(what, array.At(i+1)))
+		all = append(all, v.text(what, v.item(what, array, i+1)))
 	}
 	v.words[from] = all
+	return all
+}
+
+// tags reads an array of words.
+func (v *values) tags(from adb.Value) []string {
+	_, known := v.words[from]
+	all := v.texts("tags", from)
+	for i := 0; i < len(all) && !known; i++ {
+		if !isPlain(all[i]) {
+			v.wrongAt("tags", fmt.Errorf("%q has a space or a control character", shorten(all[i])))
+		}
+	}
 	return all
 }
 
@@ -230,7 +257,7 @@ func (v *values) list(what string, from adb.Value) []Dependency {
 	}
 	begin := len(v.slab)
 	for i := range n {
-		v.slab = append(v.slab, v.dependency(what, array.At(i+1)))
+		v.slab = append(v.slab, v.dependency(what, v.item(what, array, i+1)))
 	}
 	all := v.slab[begin:len(v.slab):len(v.slab)]
 	v.lists = append(v.lists, all)
@@ -272,6 +299,9 @@ func (v *values) dependency(what string, from adb.Value) Dependency {
 	return d
 }
 
+// maxCommit is how long the name of a commit may be, in bytes.
+const maxCommit = 64
+
 // info reads what a package tells of itself; hashes are the bytes of its identity.
 func (v *values) info(from adb.Value, e *Entry) (hashes string) {
 	o := v.object("info", from)
@@ -279,9 +309,6 @@ func (v *values) info(from adb.Value, e *Entry) (hashes string) {
 	e.Version = Version(v.text("version", o.At(infoVersion)))
 	hashes = v.text("hashes", o.At(infoHashes))
 	e.Description = v.text("description", o.At(infoDescription))
-	if hasBreak(e.Description) {
-		e.Description = strings.Join(strings.FieldsFunc(e.Description, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
-	}
 	e.Arch = Arch(v.text("arch", o.At(infoArch)))
 	if license := v.text("license", o.At(infoLicense)); license != "" {
 		if len(v.licenses) == 0 {
@@ -293,7 +320,11 @@ func (v *values) info(from adb.Value, e *Entry) (hashes string) {
 	e.Origin = v.text("origin", o.At(infoOrigin))
 	e.Maintainer = v.text("maintainer", o.At(infoMaintainer))
 	e.URL = v.text("url", o.At(infoURL))
-	e.Commit = hex.EncodeToString([]byte(v.text("repo-commit", o.At(infoCommit))))
+	if commit := v.text("repo-commit", o.At(infoCommit)); len(commit) <= maxCommit {
+		e.Commit = hex.EncodeToString([]byte(commit))
+	} else {
+		v.wrong(fmt.Errorf("repo-commit: %d bytes", len(commit)))
+	}
 	e.BuildDate = v.number("build-time", o.At(infoBuildTime))
 	e.Size = v.number("installed-size", o.At(infoInstalledSize))
 	e.FileSize = v.number("file-size", o.At(infoFileSize))
@@ -304,15 +335,23 @@ func (v *values) info(from adb.Value, e *Entry) (hashes string) {
 	e.InstallIf = v.list("install-if", o.At(infoInstallIf))
 	e.Recommends = v.list("recommends", o.At(infoRecommends))
 	e.Layer = v.number("layer", o.At(infoLayer))
-	e.Tags = v.texts("tags", o.At(infoTags))
-	if v.err == nil {
-		v.wrong(e.Info.checkRead())
+	e.Tags = v.tags(o.At(infoTags))
+	v.left -= len(e.Name) + len(e.Version) + len(e.Description) + len(e.Arch) + len(e.License()) + len(e.Origin) + len(e.Maintainer) + len(e.URL)
+	if v.err == nil && v.left < 0 {
+		v.wrong(errors.New("long texts that stand there again and again"))
 	}
+	if v.err != nil {
+		return ""
+	}
+	if hasBreak(e.Description) {
+		e.Description = strings.Join(strings.FieldsFunc(e.Description, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
+	}
+	v.wrong(e.Info.checkRead())
 	return hashes
 }
 
-// checkRead refuses in what was read what would not survive as lines and words. The
-// dependencies were looked at when they were read.
+// checkRead refuses in what was read what would not survive as lines and words. Lists,
+// which many entries may share, were looked at when they were read.
 func (i *Info) checkRead() error {
 	if err := checkName(i.Name); err != nil {
 		return err
@@ -323,11 +362,6 @@ func (i *Info) checkRead() error {
 	for _, s := range [...]string{string(i.Arch), i.Origin, i.Description, i.URL, i.Maintainer, i.License()} {
 		if hasBreak(s) {
 			return fmt.Errorf("%q has a line break or a zero byte", shorten(s))
-		}
-	}
-	for _, s := range i.Tags {
-		if !isPlain(s) {
-			return fmt.Errorf("tag %q has a space or a control character", shorten(s))
 		}
 	}
 	return nil
@@ -416,7 +450,7 @@ func (b *builder) match(d Dependency) adb.Value {
 // counts as none for apk-tools).
 func (b *builder) info(i *Info, hashes adb.Value, size int64) adb.Value {
 	commit, err := hex.DecodeString(i.Commit)
-	if err != nil {
+	if err != nil || len(commit) > maxCommit {
 		commit = nil
 	}
 	fields := make([]adb.Value, infoFields)
