@@ -293,7 +293,7 @@ func eachLine(files fs.FS, name string, visit func(line string)) error {
 	}
 	defer f.Close()
 	lines := bufio.NewScanner(io.LimitReader(f, 1<<20))
-	lines.Buffer(nil, 1<<20)
+	lines.Buffer(nil, 2<<20) // no line is longer than what is read
 	for lines.Scan() {
 		visit(strings.TrimSpace(lines.Text()))
 	}

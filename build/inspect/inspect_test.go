@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/gzip"
@@ -460,4 +461,30 @@ func packXZ(text string) string {
 
 func packZstd(text string) string {
 	return pack(func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) }, text)
+}
+
+// FuzzFiles: whatever a build leaves behind, looking at it neither fails nor panics, and
+// every name that is found can stand in a package.
+func FuzzFiles(f *testing.F) {
+	for _, seed := range []string{
+		"#!/usr/bin/env -S a", program(elftest.File{Interpreter: "/lib/ld.so", Needed: []string{"a.so.1"}, Soname: "b.so.2"}), goProgram("CGO_ENABLED=1"), bzImage("6.1 x"),
+		gz("Linux version 6.1 (gcc)"), packXZ(elfModule("6.1 SMP")), packZstd(elfModule("6.1 SMP")), "MZ\x00PE\x00\x00", "Requires: a >= 1, b\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		tree := fstest.MapFS{}
+		for _, name := range []string{"usr/bin/a", "usr/lib/liba.so.1", "boot/a", "lib/modules/1/a.ko", "lib/modules/1/a.ko.gz", "lib/modules/1/a.ko.xz", "lib/modules/1/a.ko.zst", "usr/lib/pkgconfig/a.pc", "etc/ld.so.conf.d/a.conf"} {
+			tree[name] = &fstest.MapFile{Data: content, Mode: 0o755}
+		}
+		reports, err := inspect.Packages([]inspect.Package{{Name: "a", Version: "1-r0", Files: tree}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range slices.Concat(reports[0].Depends, reports[0].Provides) {
+			if again, err := apk.ParseDependency(d.String()); err != nil || again != d {
+				t.Errorf("%q is read as %v, %v", d.String(), again, err)
+			}
+		}
+	})
 }

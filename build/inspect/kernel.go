@@ -13,11 +13,14 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/mikelolasagasti/xz"
 )
 
 // maxKernel is how much of a kernel or a module is looked at, expanded.
 const maxKernel = 1 << 30
+
+// maxWindow is how far back a compressed module may refer: what has to be kept in memory.
+const maxWindow = 64 << 20
 
 var (
 	moduleName = regexp.MustCompile(`\.ko(\.(gz|xz|zst))?$`)
@@ -66,10 +69,10 @@ func moduleMagic(content io.Reader, name string) string {
 	case ".gz":
 		r, err = gzip.NewReader(content)
 	case ".xz":
-		r, err = xz.NewReader(bufio.NewReader(content))
+		r, err = xz.NewReader(bufio.NewReader(content), maxWindow)
 	case ".zst":
 		var z *zstd.Decoder
-		if z, err = zstd.NewReader(content, zstd.WithDecoderMaxMemory(maxKernel), zstd.WithDecoderConcurrency(1)); err == nil {
+		if z, err = zstd.NewReader(content, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1)); err == nil {
 			defer z.Close()
 			r = z
 		}
