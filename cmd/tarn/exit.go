@@ -39,7 +39,7 @@ const (
 // exitMeanings are the lines of tarn help exit-codes, by code.
 var exitMeanings = []string{
 	"done",
-	"a build, test or check failed; findings of lint and doctor; diff found a difference",
+	"a build, test or check failed; findings of lint, verify and doctor; diff found a difference",
 	"wrong usage",
 	"a file that people write is wrong: recipe, image, workspace",
 	"sources could not be had or did not match their digest",
