@@ -1,8 +1,10 @@
 package recipes
 
 import (
+	"bytes"
 	"context"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -66,6 +68,20 @@ func TestBuiltinIsDescribed(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What stands behind a # in a description is part of it, and no comment of the YAML.
+func TestBuiltinDescriptionsAreWhole(t *testing.T) {
+	cut := regexp.MustCompile(`(?m)^ *description: [^|"'].* #.*$`)
+	for _, name := range BuiltinPipelines() {
+		data, err := builtin.ReadFile("pipelines/" + name + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line := cut.Find(data); line != nil {
+			t.Errorf("%s: a comment cuts this off: %s", name, bytes.TrimSpace(line))
+		}
+	}
 }
 
 // In the scripts of built-in pipelines an input stands where its quoting keeps it in its

@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 // kernel that gives sandboxes, and a static busybox to put into them. [real] is for what
 // builds with the real seed and sources from outside; scripts called VERB_builds then
 // have the store that TARN_REAL names (as XDG_CACHE_HOME does), so that it is done once.
-// $REPO is this repository. [shared] is the folder $SHARED of test data; [apk] is the program $APK of apk-tools 3.
+// $REPO is this repository, $GOROOT this machine's Go. [shared] is the folder $SHARED of test data; [apk] is the program $APK of apk-tools 3.
 func TestScripts(t *testing.T) {
 	start := makeStart(t)
 	testscript.Run(t, testscript.Params{
@@ -68,6 +68,11 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Setenv("REPO", repository)
+			root, err := exec.Command("go", "env", "GOROOT").Output()
+			if err != nil {
+				return err
+			}
+			env.Setenv("GOROOT", strings.TrimSpace(string(root)))
 			env.Setenv("APK", os.Getenv("TARN_APK"))
 			return os.CopyFS(env.WorkDir, os.DirFS(start))
 		},

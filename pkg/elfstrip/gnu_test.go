@@ -376,3 +376,31 @@ func TestDebugFile(t *testing.T) {
 }
 
 func dirOf(program string) string { return filepath.Dir(program) }
+
+// Go's linker lays programs out in its own way, with and without debugging information.
+func TestGoProgram(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module a\n", "main.go": "package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"hello\") }\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, flags := range []string{"", "-w", "-s -w"} {
+		program := filepath.Join(dir, "program")
+		build := exec.Command(tool(t, "go", "golang-go"), "build", "-ldflags="+flags, "-o", program, ".")
+		build.Dir = dir
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		for level := Debug; level <= All; level++ {
+			stripped := filepath.Join(dir, "stripped")
+			strip(t, program, stripped, Options{Level: level})
+			runs(t, "go", program, stripped)
+			sections, symbols, _ := describe(t, stripped)
+			if slices.ContainsFunc(sections, func(s string) bool { return strings.HasPrefix(s, ".debug") }) || level > Debug && len(symbols) > 0 {
+				t.Errorf("%q, level %d: left are %v and %d symbols", flags, level, sections, len(symbols))
+			}
+		}
+	}
+}

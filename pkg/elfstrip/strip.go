@@ -106,7 +106,8 @@ func (f *File) loadedEnd() uint64 {
 		end = max(end, f.field(28, 32)+n*uint64(len(f.segments[0].raw)))
 	}
 	for i := range f.sections {
-		if s := &f.sections[i]; s.alloc() {
+		// What has no bytes in the file may say any place, and Go's linker does.
+		if s := &f.sections[i]; s.alloc() && s.fileSize() > 0 {
 			end = max(end, s.offset+s.fileSize())
 		}
 	}
