@@ -200,12 +200,13 @@ func makefiles(_ *tree, p *Project, text string) {
 	}
 	for _, m := range regexp.MustCompile(`\blib([A-Za-z0-9_+-]+)\.(a|so|\$\(SHARED_EXT|\$\(SHLIB)`).FindAllStringSubmatch(text, -1) {
 		if m[2] == "a" {
-			p.static = true
+			p.static, p.headers = true, true
+		} else {
+			p.library = or(p.library, m[1])
 		}
-		p.library = or(p.library, m[1])
 	}
 	p.programs = append(p.programs, installedPrograms(text)...)
-	if len(p.programs) == 0 && p.library == "" && regexp.MustCompile(`(?m)(/bin\b|bindir|BINDIR)`).MatchString(text) && strings.Contains(text, p.Name) {
+	if len(p.programs) == 0 && p.library == "" && !p.headers && regexp.MustCompile(`(?m)(/bin\b|bindir|BINDIR)`).MatchString(text) && strings.Contains(text, p.Name) {
 		p.programs = append(p.programs, p.Name)
 	}
 }

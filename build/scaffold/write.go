@@ -292,15 +292,13 @@ func (w *writer) test(p *Project) {
 			script = append(script, program+" --version")
 		}
 	}
+	if p.library != "" {
+		script = append(script, "for library in /usr/lib/lib"+p.library+"*.so.*; do", "  ldd \"$library\"", "done")
+	}
 	if len(script) == 0 {
-		switch {
-		case p.library != "":
-			script = []string{"for library in /usr/lib/lib" + p.library + "*.so.*; do", "  ldd \"$library\"", "done"}
-		default:
-			w.line(0, "")
-			w.comment(0, "Say here what shows that the package works: test, with an environment and a pipeline.")
-			return
-		}
+		w.line(0, "")
+		w.comment(0, "Say here what shows that the package works: test, with an environment and a pipeline.")
+		return
 	}
 	w.line(0, "")
 	w.line(0, "test:")
