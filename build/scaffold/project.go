@@ -39,6 +39,7 @@ type Project struct {
 	manuals  bool
 	docs     bool // what split/alldocs takes beside manuals
 	locales  bool
+	orphans  bool     // nothing brings a reader of manuals
 	test     []string // the script of the first test
 	testWith []string // packages that it needs
 	notes    []string
@@ -55,8 +56,13 @@ type step struct {
 	runs    string
 }
 
-// Hints say what the address or the files do not, or say wrong.
-type Hints struct{ Name, Version string }
+// Hints say what the address and the files do not, or say wrong.
+type Hints struct {
+	Name, Version string
+	// NoReaders says that nothing brings the readers of manuals that packages of manuals
+	// are found to need (man-db, texinfo).
+	NoReaders bool
+}
 
 // ErrNoVersion says that neither address nor files tell the version.
 var ErrNoVersion = errors.New("neither the address nor the files tell the version")
@@ -97,7 +103,7 @@ func Look(fsys fs.FS, o Origin, h Hints) (*Project, error) {
 	if len(t.files) == 0 {
 		return nil, errors.New("the source has no files")
 	}
-	p := &Project{Origin: o, Name: h.Name, Upstream: h.Version}
+	p := &Project{Origin: o, Name: h.Name, Upstream: h.Version, orphans: h.NoReaders}
 	if o.Repository != "" {
 		p.Name = or(p.Name, PackageName(OfRepository(o.Repository)))
 		if o.Tag != "" {

@@ -31,7 +31,7 @@ func TestRecipe(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			o := Origin{SHA256: strings.Repeat("0", 64), Strip: 1}
+			o, h := Origin{SHA256: strings.Repeat("0", 64), Strip: 1}, Hints{}
 			for word := range strings.FieldsSeq(strings.TrimPrefix(string(archive.Comment), "#")) {
 				switch key, value, _ := strings.Cut(word, "="); key {
 				case "uri":
@@ -48,6 +48,8 @@ func TestRecipe(t *testing.T) {
 					o.Signature = value
 				case "strip":
 					o.Strip = 0
+				case "readers":
+					h.NoReaders = true
 				}
 			}
 			tree := fstest.MapFS{}
@@ -55,7 +57,7 @@ func TestRecipe(t *testing.T) {
 			for _, f := range archive.Files[:golden] {
 				tree[f.Name] = &fstest.MapFile{Data: licenseText(t, f.Data), Mode: 0o644}
 			}
-			p, err := Look(tree, o, Hints{})
+			p, err := Look(tree, o, h)
 			if err != nil {
 				t.Fatal(err)
 			}

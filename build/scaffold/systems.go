@@ -22,6 +22,9 @@ var (
 	libraryFile   = regexp.MustCompile(`^lib([A-Za-z0-9_.+-]+?)\.(?:la|a|so)`)
 )
 
+// unshared is what makes libtool build static libraries alone, unless it is told.
+var unshared = regexp.MustCompile(`(?m)^\s*(AC_DISABLE_SHARED|AM_DISABLE_SHARED|LT_INIT\(.*disable-shared)`)
+
 // static text of m4 and make, without variables.
 func literal(text string) string {
 	text = strings.Trim(strings.TrimSpace(text), "[]")
@@ -94,7 +97,11 @@ func readAutoconf(t *tree, p *Project) {
 			}
 		}
 	}
-	p.steps = append(p.steps, step{uses: "autoconf/configure"}, step{uses: "autoconf/make"}, step{uses: "autoconf/make-install"}, step{uses: "strip"})
+	configured := step{uses: "autoconf/configure"}
+	if p.library != "" && unshared.MatchString(text) {
+		configured.with = [][2]string{{"opts", "--enable-shared"}}
+	}
+	p.steps = append(p.steps, configured, step{uses: "autoconf/make"}, step{uses: "autoconf/make-install"}, step{uses: "strip"})
 	p.programTest()
 }
 

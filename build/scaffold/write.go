@@ -204,6 +204,11 @@ func (w *writer) subpackages(p *Project) {
 			w.line(3, "runtime:")
 			w.line(4, "- %s=${{package.full-version}}", p.Name)
 		}
+		if s.suffix == "doc" && p.orphans {
+			w.line(2, "options:")
+			w.comment(3, "No recipe here brings a reader of manuals (man-db, texinfo).")
+			w.line(3, "no-depends: true")
+		}
 		w.line(2, "pipeline:")
 		w.line(3, "- uses: %s", s.uses)
 		switch {

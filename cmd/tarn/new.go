@@ -98,6 +98,9 @@ func (a *app) runNew(ctx context.Context, o newOptions, address string) error {
 		return err
 	}
 	n := &newSource{app: a, fetcher: f, store: st, options: o}
+	if _, err := recipeFile(ws, "man-db"); err != nil && len(ws.Repositories) == 0 {
+		n.noReaders = true
+	}
 	digest, origin, err := n.fetch(ctx, address)
 	if err != nil {
 		return err
@@ -149,6 +152,8 @@ type newSource struct {
 	fetcher *source.Fetcher
 	store   *store.Store
 	options newOptions
+	// noReaders says that no recipe and no repository of the workspace has man-db.
+	noReaders bool
 }
 
 // fetch puts the source into the store.
@@ -243,7 +248,7 @@ func (n *newSource) look(ctx context.Context, digest store.Digest, origin scaffo
 			return nil, err
 		}
 	}
-	p, err := scaffold.Look(tree, origin, scaffold.Hints{Name: n.options.name, Version: n.options.version})
+	p, err := scaffold.Look(tree, origin, scaffold.Hints{Name: n.options.name, Version: n.options.version, NoReaders: n.noReaders})
 	if errors.Is(err, scaffold.ErrNoVersion) {
 		return nil, usagef("%v\n  hint: say it: --version VERSION", err)
 	}
