@@ -132,10 +132,15 @@ func onArgument(call, argument uint32, values []uint32, yes, no uint32) []unix.S
 }
 
 // LoadFilter puts the filter on this thread and all that comes of it, for good.
-func LoadFilter() error {
+func LoadFilter() error { return loadFilter(0) }
+
+// loadFilterEverywhere puts it on all threads of this process.
+func loadFilterEverywhere() error { return loadFilter(unix.SECCOMP_FILTER_FLAG_TSYNC) }
+
+func loadFilter(flags uintptr) error {
 	program := filter()
 	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
+	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
 	if errno != 0 {
 		return fmt.Errorf("load the system call filter: %w", errno)
 	}

@@ -65,9 +65,7 @@ func Serve(control *Channel) error {
 		}
 	}
 	if serving.Filter {
-		// Commands are the children of this thread.
-		runtime.LockOSThread()
-		if err := LoadFilter(); err != nil {
+		if err := loadFilterEverywhere(); err != nil {
 			return control.Send(Failed(err))
 		}
 	}
