@@ -171,7 +171,8 @@ func badAddress(text string, git bool) string {
 	return ""
 }
 
-// knownHosts are where most sources come from.
+// knownHosts are where most sources come from. Registries of packages are not among them:
+// which these are is the setting of each machine.
 var knownHosts = []string{
 	"github.com", "gitlab.com", "codeberg.org", "bitbucket.org", "raw.githubusercontent.com", "objects.githubusercontent.com",
 	"cpan.metacpan.org", "www.cpan.org", "downloads.sourceforge.net", "sourceforge.net", "ftp.gnu.org", "ftpmirror.gnu.org", "git.savannah.gnu.org",
