@@ -204,17 +204,42 @@ func normalise(script string) (string, error) {
 		return "", e
 	}
 	var b strings.Builder
-	if strings.HasPrefix(script, "#!") {
-		line, _, _ := strings.Cut(script, "\n")
+	if line, _, more := strings.Cut(script, "\n"); more && strings.HasPrefix(line, "#!") {
 		b.WriteString(line + "\n")
 	}
 	printer := printers.Get().(*syntax.Printer)
 	defer printers.Put(printer)
-	for _, statement := range file.Stmts {
-		if err := printer.Print(&b, statement); err != nil {
-			return "", &shellError{int(statement.Pos().Offset()), err.Error()}
+	for rest := file.Stmts; len(rest) > 0; {
+		var node syntax.Node = rest[0]
+		n := besideDocuments(rest)
+		if n > 1 {
+			node = &syntax.File{Stmts: rest[:n]}
 		}
-		b.WriteByte('\n')
+		if err := printer.Print(&b, node); err != nil {
+			return "", &shellError{int(rest[0].Pos().Offset()), err.Error()}
+		}
+		if n == 1 {
+			b.WriteByte('\n') // a file ends with one
+		}
+		rest = rest[n:]
 	}
 	return b.String(), nil
+}
+
+// besideDocuments counts the statements, at least the first, of which each begins on a
+// line where a here-document of the one before it does. Printed alone the next one's own
+// document would begin with a "\" for every line of the other: text that was never there.
+func besideDocuments(statements []*syntax.Stmt) int {
+	for i, next := range statements[1:] {
+		beside := false
+		syntax.Walk(statements[i], func(n syntax.Node) bool {
+			r, ok := n.(*syntax.Redirect)
+			beside = beside || ok && r.Hdoc != nil && r.OpPos.Line() == next.Pos().Line()
+			return true
+		})
+		if !beside {
+			return 1 + i
+		}
+	}
+	return len(statements)
 }

@@ -205,7 +205,7 @@ func next(text string, from int) (v variable, malformed string, found bool) {
 	start := from + i
 	pos := start + 3
 	skip := func() {
-		for pos < len(text) && (text[pos] == ' ' || text[pos] == '\t') {
+		for pos < len(text) && strings.IndexByte(" \t\r\n", text[pos]) >= 0 {
 			pos++
 		}
 	}

@@ -36,6 +36,7 @@ type frame struct {
 	steps *[]Step
 	needs needSet
 	off   bool // a condition further out does not hold: nothing here runs
+	below bool // in a group or a pipeline file
 	test  bool
 
 	// Inside a pipeline file:
@@ -113,8 +114,8 @@ func (e *expander) task(t *Task, f frame) bool {
 		}
 		task, shown = inner, differing(inner, f.inputs)
 	}
-	if len(t.With) > 0 {
-		trace.With = shown
+	if t.Uses != "" && (len(t.With) > 0 || f.below) {
+		trace.With = shown // at the top melange leaves defaults out where nothing is given
 	}
 	trace.Dir = f.dir
 	script := e.shell(task, &f)
@@ -124,6 +125,7 @@ func (e *expander) task(t *Task, f frame) bool {
 	if !hidden {
 		e.trace = append(e.trace, trace)
 	}
+	f.below = true
 	// What does not run is compiled as well, so that its mistakes are found.
 	f.off = f.off || !runs
 	if f.off {
@@ -180,8 +182,8 @@ func (e *expander) surroundings(t *Task, f *frame) map[string]string {
 func (e *expander) usedAt(first int, from yamlread.Place) {
 	for i := first; i < len(e.problems); i++ {
 		p := &e.problems[i]
-		if p.File == e.recipe.path {
-			continue
+		if p.File == e.recipe.path || p.Step != "" {
+			continue // the second: told by a step of this group
 		}
 		if p.Hint != "" {
 			p.Hint += "; "
