@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Project is what a source was found to be.
@@ -253,12 +254,18 @@ func oneSentence(text string) string {
 		text = first
 	}
 	if len(text) > 120 {
-		text = text[:strings.LastIndexByte(text[:120], ' ')+1]
+		end := strings.LastIndexByte(text[:120], ' ') + 1
+		if end == 0 {
+			end = 120 // one long word
+		}
+		text = strings.ToValidUTF8(text[:end], "")
 	}
-	if text = strings.TrimRight(text, " .,;:"); text != "" {
-		text = strings.ToUpper(text[:1]) + text[1:]
+	text = strings.TrimRight(text, " .,;:")
+	first, size := utf8.DecodeRuneInString(text)
+	if size == 0 {
+		return ""
 	}
-	return text
+	return string(unicode.ToUpper(first)) + text[size:]
 }
 
 var (

@@ -152,3 +152,36 @@ func FuzzLook(f *testing.F) {
 		}
 	})
 }
+
+func TestOneSentence(t *testing.T) {
+	for text, want := range map[string]string{
+		"a compressor. It is fast and small.": "A compressor. It is fast and small", // too short by itself
+		"a compressor of files. It is fast.":  "A compressor of files",
+		"écrit des fichiers":                  "Écrit des fichiers",
+		strings.Repeat("é", 61):               "É" + strings.Repeat("é", 59),
+		" \x1b.":                              "",
+	} {
+		if got := oneSentence(text); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestEncodings: metadata in Latin-1 or with the mark that editors of Windows write.
+func TestEncodings(t *testing.T) {
+	for name, text := range map[string]string{
+		"setup.py":     "setup(name='a', version='1.0', description='d\xe9crit des caf\xe9')",
+		"package.json": "\ufeff{\"name\": \"a\", \"description\": \"dcrit des caf\"}",
+	} {
+		p, err := Look(fstest.MapFS{name: {Data: []byte(text)}}, Origin{URI: "https://example.org/a-1.0.tar.gz", SHA256: strings.Repeat("0", 64)}, Hints{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Description != "Dcrit des caf" {
+			t.Errorf("%s: described as %q", name, p.Description)
+		}
+		if _, err := recipes.Read("a.yaml", p.Recipe()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

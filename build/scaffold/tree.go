@@ -62,7 +62,9 @@ func (t *tree) head(name string, size int64) string {
 	if err != nil {
 		return ""
 	}
-	return string(text)
+	// Old files are in other encodings, and some of Windows begin with a mark: recipes are
+	// UTF-8, and no grammar here knows the mark.
+	return strings.ToValidUTF8(strings.TrimPrefix(string(text), "\ufeff"), "")
 }
 
 func (t *tree) has(name string) bool {
