@@ -131,7 +131,12 @@ func (a *app) runBump(ctx context.Context, o bumpOptions, name, version string) 
 	}
 	changed := string(diff.Diff(file, text, file, b.Text))
 	if !o.dryRun && string(text) != string(b.Text) {
-		if err := renameio.WriteFile(file, b.Text, 0o644, renameio.WithExistingPermissions()); err != nil {
+		// A recipe may be a link to one of another folder: it stays a link.
+		written, err := filepath.EvalSymlinks(file)
+		if err != nil {
+			return err
+		}
+		if err := renameio.WriteFile(written, b.Text, 0o644, renameio.WithExistingPermissions()); err != nil {
 			return err
 		}
 	}

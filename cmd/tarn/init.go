@@ -67,6 +67,7 @@ type started struct {
 }
 
 func (a *app) runInit(o initOptions, dir string) error {
+	dir = filepath.Clean(dir) // "" is the working folder
 	full, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -283,18 +284,26 @@ func writeNew(dir string, files map[string][]byte) ([]string, error) {
 		return nil, err
 	}
 	defer root.Close()
-	for _, name := range names {
-		if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
-			return nil, err
-		}
-		f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-		if err != nil {
-			return nil, err
-		}
-		_, err = f.Write(files[name])
-		if err := errors.Join(err, f.Close()); err != nil {
-			return nil, err
+	for i, name := range names {
+		if err := writeBelow(root, name, files[name]); err != nil {
+			for _, made := range names[:i] {
+				err = errors.Join(err, root.Remove(made)) // half a workspace would be in the way of the next try
+			}
+			return nil, fmt.Errorf("write %s: %w", relative(filepath.Join(dir, filepath.FromSlash(name))), err)
 		}
 	}
 	return names, nil
+}
+
+// writeBelow writes a file that is not there, and the folders above it.
+func writeBelow(root *os.Root, name string, data []byte) error {
+	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return err
+	}
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
 }

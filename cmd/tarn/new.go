@@ -160,6 +160,9 @@ type newSource struct {
 func (n *newSource) fetch(ctx context.Context, address string) (store.Digest, scaffold.Origin, error) {
 	o := n.options
 	isAddress := strings.HasPrefix(address, "http://") || strings.HasPrefix(address, "https://") || strings.HasPrefix(address, "git://")
+	if u, err := url.Parse(address); isAddress && err == nil && u.User != nil {
+		return "", scaffold.Origin{}, usagef("the address names a user: recipes are read by others, and hold no passwords\n  hint: write %s", withoutUser(u))
+	}
 	switch {
 	case o.tag != "":
 		if !isAddress {
@@ -197,6 +200,13 @@ func (n *newSource) fetch(ctx context.Context, address string) (store.Digest, sc
 	}
 	fmt.Fprintf(n.err, "note: %s is a file of this machine: write upstream's address into the recipe\n", address)
 	return s.Digest, scaffold.Origin{URI: "https://example.org/" + filepath.Base(address), SHA256: s.Digest.Hex(), Local: true}, nil
+}
+
+// withoutUser is an address without the user and password that it names.
+func withoutUser(u *url.URL) string {
+	plain := *u
+	plain.User = nil
+	return plain.String()
 }
 
 // isRepository tells whether an address is one of a git repository, by its looks.
