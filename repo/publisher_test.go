@@ -590,3 +590,51 @@ func TestBothFormats(t *testing.T) {
 		t.Errorf("version 3 alone: %v, %v", all, err)
 	}
 }
+
+// An index that says of a package's needs what the package does not say is found.
+func TestVerifyNeeds(t *testing.T) {
+	needs := func(names ...string) (all []apk.Dependency) {
+		for _, name := range names {
+			all = append(all, apk.Dependency{Name: name})
+		}
+		return all
+	}
+	data := apktest.Write(t, apk.Info{Name: "a", Version: "1-r0", Arch: arch, Depends: needs("a", "cmd:x"), Provides: needs("cmd:x")}, "usr/a", "a")
+	var signed bytes.Buffer
+	if err := apk.AddSignatures(&signed, bytes.NewReader(data), int64(len(data)), time.Time{}, keys()[0]); err != nil {
+		t.Fatal(err)
+	}
+	data = signed.Bytes()
+	for name, test := range map[string]struct {
+		change func(e *apk.Entry)
+		want   string
+	}{
+		"the same":           {func(e *apk.Entry) {}, ""},
+		"in another order":   {func(e *apk.Entry) { e.Depends = needs("cmd:x", "a", "a") }, ""},
+		"one is missing":     {func(e *apk.Entry) { e.Depends = needs("a") }, `depends does not match the index: expected "a", found "a cmd:x"`},
+		"another provision":  {func(e *apk.Entry) { e.Provides = needs("cmd:x", "libc") }, `provides does not match the index: expected "cmd:x libc", found "cmd:x"`},
+		"none is left of it": {func(e *apk.Entry) { e.Provides = nil }, "provides does not match"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := new(storagetest.Memory)
+			x := &apk.Index{Entries: []*apk.Entry{apktest.Entry(t, data)}}
+			test.change(x.Entries[0])
+			var b bytes.Buffer
+			if err := apk.WriteIndex(&b, x, keys()[0]); err != nil {
+				t.Fatal(err)
+			}
+			for name, content := range map[string]io.Reader{"x86_64/APKINDEX.tar.gz": &b, "x86_64/a-1-r0.apk": bytes.NewReader(data)} {
+				if err := m.Put(t.Context(), name, content, repo.Condition{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			report, err := repo.OpenStorage("test", m, repo.Options{Keys: ring(t, keys()[0])}).Verify(t.Context(), arch, repo.VerifyOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := report.Verified[1]; isTrust(got.Err) != (test.want != "") || !strings.Contains(got.Why, test.want) {
+				t.Errorf("got %v, want %q", got.Err, test.want)
+			}
+		})
+	}
+}

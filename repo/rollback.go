@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"time"
 
@@ -77,7 +76,7 @@ func (p *Publisher) toSnapshot(ctx context.Context, c *change, to time.Time, dir
 	}
 	at, found := newestUntil(times, to)
 	if !found {
-		return nil, fmt.Errorf("no snapshot of %s or before: %w", to.Format(time.RFC3339), fs.ErrNotExist)
+		return nil, missingError(fmt.Sprintf("no snapshot of %s or before", to.Format(time.RFC3339)))
 	}
 	old, err := p.readSnapshot(ctx, c.arch, at)
 	if err != nil {

@@ -114,7 +114,7 @@ func (r *Repository) snapshotAt(ctx context.Context, arch apk.Arch) (string, err
 	}
 	at, found := newestUntil(times, want)
 	if !found {
-		return "", fmt.Errorf("no snapshot of %s or before: %w", r.snapshot, fs.ErrNotExist)
+		return "", missingError(fmt.Sprintf("no snapshot of %s or before", r.snapshot))
 	}
 	return snapshotPath(at.Format(snapshotLayout), arch), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 )
 
 // Storage is where the files of a repository lie, for reading. Package storagetest
@@ -66,3 +67,9 @@ type Condition struct {
 
 // ErrChanged says that a file is not the one that was to be replaced.
 var ErrChanged = errors.New("it was changed meanwhile")
+
+// missingError says in words of its own that something is not there. It is fs.ErrNotExist.
+type missingError string
+
+func (e missingError) Error() string        { return string(e) }
+func (e missingError) Is(target error) bool { return target == fs.ErrNotExist }

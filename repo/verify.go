@@ -239,7 +239,44 @@ func (r *Repository) verifyPackage(ctx context.Context, arch apk.Arch, e *apk.En
 	if err != nil {
 		return "", err
 	}
-	return verifyFile(f, e.FileName(), keys, owns)
+	var told apk.Info
+	key, err := verifyFile(f, e.FileName(), keys, func(info *apk.Info, paths []string) {
+		told = *info
+		owns(info, paths)
+	})
+	if err != nil {
+		return "", err
+	}
+	return key, agrees(e, &told)
+}
+
+// agrees checks that an index says of a package's needs what the package says, as what is
+// chosen by the one is installed by the other. What else they tell is for people, and tools
+// have written some of it differently.
+func agrees(e *apk.Entry, told *apk.Info) error {
+	if e.Malformed != "" {
+		return nil // what could be read of it is not all
+	}
+	for _, list := range []struct {
+		what         string
+		index, there []apk.Dependency
+	}{{"depends", e.Depends, told.Depends}, {"provides", e.Provides, told.Provides}} {
+		index, there := words(list.index), words(list.there)
+		if !slices.Equal(index, there) {
+			return &TrustError{e.FileName(), fmt.Sprintf("%s does not match the index: expected %q, found %q", list.what, strings.Join(index, " "), strings.Join(there, " "))}
+		}
+	}
+	return nil
+}
+
+// words are dependencies as text, each once, in the order of the alphabet.
+func words(list []apk.Dependency) []string {
+	all := make([]string, len(list))
+	for i, d := range list {
+		all[i] = d.String()
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // VerifyFile checks a package's data, each of its files, and its signature. What does not

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"time"
 
@@ -90,7 +89,7 @@ func (p *Publisher) withdraw(ctx context.Context, packages []Withdrawal, done *P
 			}
 		}
 		if !found {
-			unknown = append(unknown, fmt.Errorf("no package %s=%s is listed: %w", w.Name, w.Version, fs.ErrNotExist))
+			unknown = append(unknown, missingError(fmt.Sprintf("no package %s=%s is listed", w.Name, w.Version)))
 		}
 	}
 	if err := errors.Join(unknown...); err != nil {
@@ -124,7 +123,7 @@ func (p *Publisher) beginAll(ctx context.Context) ([]*change, error) {
 		changes = append(changes, c)
 	}
 	if len(changes) == 0 {
-		return nil, fmt.Errorf("there is no index: %w", fs.ErrNotExist)
+		return nil, missingError("there is no index")
 	}
 	return changes, nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/sign"
+	"github.com/tarn-build/tarn/repo"
 )
 
 type signOptions struct {
@@ -120,6 +121,9 @@ func signPackage(to io.Writer, f *os.File, size int64, reset bool, keys []sign.S
 	p, err := apk.ReadPackage(f, size, apk.Limits{})
 	if err != nil {
 		return &codeError{exitTrust, err}
+	}
+	if err := repo.CheckFile(f, p.Info.FullName()); err != nil {
+		return err
 	}
 	// A signature's file bears the time of what is signed: the same bytes each time.
 	at := time.Unix(p.Info.BuildDate, 0)

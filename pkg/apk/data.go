@@ -255,6 +255,9 @@ func fileOf(h *tar.Header, l Limits) (*File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("/%s: %v", shorten(h.Name), err)
 		}
+		if sum == (Checksum{}) { // here it would say that there is none
+			return nil, &TrustError{"/" + shorten(h.Name), "its sha1 is all zeros, which no content has"}
+		}
 		f.SHA1 = sum
 	}
 	switch f.Type {

@@ -96,10 +96,22 @@ func checkName(name string) error {
 	if name == "" {
 		return fmt.Errorf("the name is empty")
 	}
+	if name == "." || name == ".." {
+		return fmt.Errorf("name %q is that of a folder", name)
+	}
 	for i := range len(name) {
 		if c := name[i]; !nameBytes[c] || strings.IndexByte(",:/[]", c) >= 0 || i == 0 && (c == '-' || c == '+') {
 			return fmt.Errorf("name %q: unexpected %q", name, name[i:i+1])
 		}
+	}
+	return nil
+}
+
+// checkArchText refuses what is no element of a path, as a repository's folders are
+// called after it. Which there are is not asked of others' packages.
+func checkArchText(a Arch) error {
+	if strings.HasPrefix(string(a), ".") || strings.ContainsRune(string(a), '/') || !isPlain(string(a)) {
+		return fmt.Errorf("architecture %q: unexpected character", a)
 	}
 	return nil
 }

@@ -192,6 +192,9 @@ func TestReadIndexText(t *testing.T) {
 		t.Fatal(err)
 	}
 	sum, _ := apk.ParseChecksum("Q1EfatjsUqKYSrqv18O1FlA3hcIHI=")
+	if hex, err := apk.ParseChecksum(fmt.Sprintf("X1%x", sum[:])); err != nil || hex != sum {
+		t.Errorf("as hexadecimal digits: %v, %v", hex, err)
+	}
 	want := []*apk.Entry{
 		{Info: apk.Info{Name: "a", Version: "1-r0"}, Checksum: sum},
 		{Info: apk.Info{Name: "b", Version: "0.99f7-r0", Description: " a ", Provides: []apk.Dependency{{Name: "pc:x", Op: apk.Equal, Version: "v2"}, {Name: "y"}}}, Checksum: sum},

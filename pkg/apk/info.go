@@ -66,6 +66,9 @@ func parseInfo(text string) (Info, error) {
 	if err := checkVersionText(i.Version); err != nil {
 		return Info{}, fmt.Errorf("pkgver: %v", err)
 	}
+	if err := checkArchText(i.Arch); err != nil {
+		return Info{}, fmt.Errorf("arch: %v", err)
+	}
 	return i, nil
 }
 

@@ -104,13 +104,14 @@ func (d *Dependency) UnmarshalText(text []byte) (err error) {
 // package; where tarn may choose, it uses SHA-256.
 type Checksum [20]byte
 
-// ParseChecksum reads "Q1" and base64, or 40 hexadecimal digits.
+// ParseChecksum reads "Q1" and base64, or 40 hexadecimal digits, which may have "X1"
+// before them.
 func ParseChecksum(s string) (c Checksum, err error) {
 	var raw []byte
 	if rest, found := strings.CutPrefix(s, "Q1"); found {
 		raw, err = base64.StdEncoding.DecodeString(rest)
 	} else {
-		raw, err = hex.DecodeString(s)
+		raw, err = hex.DecodeString(strings.TrimPrefix(s, "X1"))
 	}
 	if err != nil || len(raw) != len(c) {
 		return c, fmt.Errorf("malformed checksum %q", s)
