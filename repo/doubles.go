@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/solve"
 )
 
 // Double is a package of a lock that another repository of the set has with other bytes
@@ -29,13 +30,22 @@ func (s Set) Doubles(ctx context.Context, arch apk.Arch, lock Lock) ([]Double, e
 		if !is || len(chosen) == 0 {
 			continue
 		}
-		entries, err := r.Packages(ctx, arch) // they are known since the lock was made
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			if p := chosen[e.FullName()]; p != nil && p.Source != source && r.Identity(e) != p.Identity {
-				found = append(found, Double{e.FullName(), p.From, r.Name()})
+		var u solve.Universe
+		for i := range lock {
+			p := chosen[lock[i].Entry.FullName()]
+			if p == nil || p.Source == source {
+				continue
+			}
+			if u == nil {
+				var err error
+				if u, err = Universe(ctx, r, arch, solve.Package{}); err != nil { // it is there since the lock was made
+					return nil, err
+				}
+			}
+			for _, q := range u.Providers(p.Name) {
+				if q.FullName() == p.Entry.FullName() && r.Identity(q.Entry) != p.Identity {
+					found = append(found, Double{q.FullName(), p.From, r.Name()})
+				}
 			}
 		}
 	}

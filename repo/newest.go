@@ -82,23 +82,26 @@ const unsaidSlack = 24 * time.Hour
 // made is when an index was made. Where it does not say so itself, as melange's does not,
 // it is when the newest of its packages was built, which is never later.
 func made(x *apk.Index) (at time.Time, said bool) {
-	if !x.Time.IsZero() {
-		return x.Time, true
-	}
 	newest := int64(0)
 	for _, e := range x.Entries {
 		newest = max(newest, e.BuildDate)
 	}
-	if newest == 0 {
+	return madeAt(x.Time, newest)
+}
+
+func madeAt(stamp time.Time, newest int64) (at time.Time, said bool) {
+	switch {
+	case !stamp.IsZero():
+		return stamp, true
+	case newest == 0:
 		return time.Time{}, false
 	}
 	return time.Unix(newest, 0).UTC(), false
 }
 
 // checkNewest refuses an index that is too old, or older than one that was seen before,
-// and remembers the newest. The index was verified.
-func (r *Repository) checkNewest(arch apk.Arch, file *indexFile, x *apk.Index) error {
-	at, said := made(x)
+// and remembers the newest. The index was verified; at and said are what made gives.
+func (r *Repository) checkNewest(arch apk.Arch, file *indexFile, at time.Time, said bool) error {
 	name := r.location + "/" + file.path
 	if r.snapshot != "" {
 		return nil // an old one is what was asked for

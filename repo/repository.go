@@ -73,6 +73,7 @@ type Repository struct {
 	mu      sync.Mutex
 	keys    apk.KeySet // of options, and what was discovered
 	indexes map[apk.Arch]*apk.Index
+	knowns  map[apk.Arch]*Known     // open as long as the repository is used
 	names   map[apk.Arch]string     // how the index calls packages' files: see apk.Index.Names
 	folders map[*apk.Entry]apk.Arch // in whose index an entry stands: its file lies beside it
 }
@@ -133,7 +134,7 @@ func Open(location string, o Options) (*Repository, error) {
 // OpenStorage gives the repository that a storage holds; location is how messages call
 // it, and by what it is remembered.
 func OpenStorage(location string, s Storage, o Options) *Repository {
-	return &Repository{location: location, id: location, storage: s, options: o, keys: o.Keys, indexes: map[apk.Arch]*apk.Index{}, names: map[apk.Arch]string{}, folders: map[*apk.Entry]apk.Arch{}}
+	return &Repository{location: location, id: location, storage: s, options: o, keys: o.Keys, indexes: map[apk.Arch]*apk.Index{}, knowns: map[apk.Arch]*Known{}, names: map[apk.Arch]string{}, folders: map[*apk.Entry]apk.Arch{}}
 }
 
 // Name is the repository's location, without a password.
@@ -162,19 +163,28 @@ func (r *Repository) Index(ctx context.Context, arch apk.Arch) (*apk.Index, erro
 	if err != nil {
 		return nil, err
 	}
-	index, err := r.parseIndex(file.path, file.data)
-	if err != nil {
+	if err := r.takeIndex(arch, file); err != nil {
 		return nil, err
 	}
-	if err := r.checkNewest(arch, file, index); err != nil {
-		return nil, err
+	return r.indexes[arch], nil
+}
+
+// takeIndex reads the index of an architecture after all checks. The lock is held.
+func (r *Repository) takeIndex(arch apk.Arch, file *indexFile) error {
+	index, err := r.parseIndex(file.path, file.data)
+	if err != nil {
+		return err
+	}
+	at, said := made(index)
+	if err := r.checkNewest(arch, file, at, said); err != nil {
+		return err
 	}
 	index.Entries = slices.DeleteFunc(index.Entries, func(e *apk.Entry) bool { return !suits(e.Arch, arch) })
 	r.indexes[arch], r.names[arch] = index, index.Names
 	for _, e := range index.Entries {
 		r.folders[e] = arch
 	}
-	return index, nil
+	return nil
 }
 
 // noArch is the architecture of packages that suit every one.
@@ -262,24 +272,37 @@ func archFolder(arch apk.Arch) (string, error) {
 	return string(arch), nil
 }
 
+// trusted are the keys that an index has to be signed by; nil where none is asked for.
+func (r *Repository) trusted() apk.KeySet {
+	switch {
+	case r.options.AllowUntrusted:
+		return nil
+	case r.keys == nil:
+		return keySets{}
+	}
+	return r.keys
+}
+
 // parseIndex parses an index after its signature was checked.
 func (r *Repository) parseIndex(path string, data []byte) (*apk.Index, error) {
-	if r.options.AllowUntrusted {
-		return parseIndex(r.location+"/"+path, data, nil)
-	}
-	keys := r.keys
+	return parseIndex(r.location+"/"+path, data, r.trusted())
+}
+
+// verifyIndex checks an index's signature, unless keys is nil.
+func verifyIndex(name string, data []byte, keys apk.KeySet) error {
 	if keys == nil {
-		keys = keySets{}
+		return nil
 	}
-	return parseIndex(r.location+"/"+path, data, keys)
+	if _, err := apk.VerifyIndex(data, keys); err != nil {
+		return &TrustError{name, err.Error()}
+	}
+	return nil
 }
 
 // parseIndex parses an index after its signature was checked, unless keys is nil.
 func parseIndex(name string, data []byte, keys apk.KeySet) (*apk.Index, error) {
-	if keys != nil {
-		if _, err := apk.VerifyIndex(data, keys); err != nil {
-			return nil, &TrustError{name, err.Error()}
-		}
+	if err := verifyIndex(name, data, keys); err != nil {
+		return nil, err
 	}
 	index, err := apk.ReadIndex(bytes.NewReader(data), apk.Limits{})
 	if err != nil {

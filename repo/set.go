@@ -83,32 +83,28 @@ func (l Lock) Names() []string {
 // Resolve finds the exact packages that a world needs. An error of package solve
 // says why there are none.
 func (s Set) Resolve(ctx context.Context, arch apk.Arch, world []solve.Requirement, o solve.Options) (Lock, error) {
-	var candidates []*solve.Package
-	sources := map[*apk.Entry]Source{}
+	packages := make(solve.Union, len(s))
 	tags := make([]string, len(s))
 	for rank, source := range s {
 		if t, tagged := source.(Tagged); tagged {
 			tags[rank] = t.Tag
 		}
-		entries, err := source.Packages(ctx, arch)
+		var err error
+		packages[rank], err = Universe(ctx, source, arch, solve.Package{Rank: rank, Tag: tags[rank], From: source.Name()})
 		if err != nil {
 			return nil, fmt.Errorf("list packages of %s: %w", source.Name(), err)
-		}
-		for _, e := range entries {
-			candidates = append(candidates, &solve.Package{Entry: e, Rank: rank, Tag: tags[rank], From: source.Name()})
-			sources[e] = source
 		}
 	}
 	if err := solve.CheckTags(world, tags); err != nil {
 		return nil, err
 	}
-	solution, err := solve.Solve(solve.NewUniverse(candidates), world, o)
+	solution, err := solve.Solve(packages, world, o)
 	if err != nil {
 		return nil, err
 	}
 	lock := make(Lock, len(solution))
 	for i, p := range solution {
-		source := sources[p.Entry]
+		source := s[p.Rank]
 		lock[i] = Locked{Name: p.Name, Version: p.Version, Identity: source.Identity(p.Entry), From: source.Name(), Entry: p.Entry, Source: source}
 	}
 	return lock, nil

@@ -92,8 +92,9 @@ func (r *Repository) Verify(ctx context.Context, arch apk.Arch, o VerifyOptions)
 	r.mu.Lock()
 	r.names[arch] = index.Names
 	r.mu.Unlock()
-	report.Made, _ = made(index)
-	report.Verified = append(report.Verified, verified(file.path, key, r.checkNewest(arch, file, index)))
+	at, said := made(index)
+	report.Made = at
+	report.Verified = append(report.Verified, verified(file.path, key, r.checkNewest(arch, file, at, said)))
 	if folder, isFirst := strings.CutSuffix(file.path, indexName); isFirst {
 		if err := r.verifySecond(ctx, folder+indexName3, index, keys, report); err != nil {
 			return nil, err

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/sign"
 	"github.com/tarn-build/tarn/pkg/solve"
+	"github.com/tarn-build/tarn/repo"
 )
 
 // largeIndex is an index of the size of a large distribution: shared libraries and
@@ -126,7 +128,9 @@ func cpuSeconds(b *testing.B) float64 {
 }
 
 // BenchmarkIndex opens an index of 100,000 entries: read whole, made known to the store,
-// and known; and solves a world of 100 packages over it from there.
+// and known; and solves a world of 100 packages over it from there. Then the same of a
+// signed repository that the store knows. The same for a
+// repository with that index, whose signature is checked each time.
 func BenchmarkIndex(b *testing.B) {
 	data := largeIndex(b, 100_000)
 	var world []solve.Requirement
@@ -169,4 +173,50 @@ func BenchmarkIndex(b *testing.B) {
 		}
 		b.ReportMetric(float64(len(solution)), "packages")
 	})
+	dir, keys := signedRepository(b, data)
+	resolve := func(b *testing.B, world []solve.Requirement) {
+		a := testApp(b, cache)
+		st, err := a.store(defaultWorkspace("."))
+		if err != nil {
+			b.Fatal(err)
+		}
+		r, err := repo.Open(dir, repo.Options{Keys: keys, Store: st})
+		if err != nil {
+			b.Fatal(err)
+		}
+		lock, err := repo.Set{r}.Resolve(b.Context(), apk.ArchX86_64, world, solve.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(len(lock)), "packages")
+	}
+	resolve(b, world)
+	bench("repository-known", func(b *testing.B) { resolve(b, nil) })
+	bench("repository-known-and-solved", func(b *testing.B) { resolve(b, world) })
+}
+
+// signedRepository is a folder with an index, signed, and the key to trust.
+func signedRepository(b *testing.B, data []byte) (dir string, keys apk.KeySet) {
+	b.Helper()
+	index, err := apk.ReadIndex(bytes.NewReader(data), apk.Limits{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	key, err := sign.Generate("bench.rsa", 2048)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var signed bytes.Buffer
+	if err := apk.WriteIndex(&signed, index, key); err != nil {
+		b.Fatal(err)
+	}
+	dir = b.TempDir()
+	if err := repo.Folder(dir).Put(b.Context(), "x86_64/APKINDEX.tar.gz", &signed, repo.Condition{}); err != nil {
+		b.Fatal(err)
+	}
+	ring := &sign.Keyring{}
+	if err := ring.Add(key.Public()); err != nil {
+		b.Fatal(err)
+	}
+	return dir, ring
 }

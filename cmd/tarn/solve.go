@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/solve"
+	"github.com/tarn-build/tarn/repo"
 )
 
 func (a *app) solveCommand() *cobra.Command {
@@ -62,7 +62,7 @@ func (a *app) runSolve(ctx context.Context, u universe, args []string) error {
 		return err
 	}
 	solution, err := solve.Solve(packages, world, o)
-	if err := errors.Join(err, packages.err()); err != nil {
+	if err != nil {
 		return err
 	}
 	a.warnOfDoubles(solution, packages)
@@ -147,23 +147,14 @@ func (u *universe) flags(cmd *cobra.Command) {
 // asked is the packages that the solver chooses from.
 type asked struct {
 	solve.Union
-	packed []*knownIndex
-	tags   []string // of the sources
-}
-
-// err is what went wrong with a look at what the store knows of an index.
-func (u *asked) err() error {
-	var errs []error
-	for _, known := range u.packed {
-		errs = append(errs, known.Err())
-	}
-	return errors.Join(errs...)
+	known []*repo.Known
+	tags  []string // of the sources
 }
 
 // close ends the looking up. What was looked up stays.
 func (u *asked) close() {
-	for _, known := range u.packed {
-		known.pieces.Close()
+	for _, known := range u.known {
+		known.Close()
 	}
 }
 
@@ -203,7 +194,7 @@ func (a *app) packages(ctx context.Context, u universe) (*asked, solve.Options, 
 			return nil, o, usagef("--index: %v", err)
 		}
 		if known := a.knownIndex(data); known != nil {
-			all.packed = append(all.packed, known)
+			all.known = append(all.known, known)
 			all.Union = append(all.Union, solve.NewLazy(known, like))
 			continue
 		}
@@ -214,10 +205,12 @@ func (a *app) packages(ctx context.Context, u universe) (*asked, solve.Options, 
 		all.add(index.Entries, like)
 	}
 	if len(u.indexes) == 0 || len(u.repositories) > 0 {
-		err := a.askRepositories(ctx, u, o.Arch, func(entries []*apk.Entry, tag, from string) {
+		err := a.askRepositories(ctx, u, func(r *repo.Repository, tag, from string) error {
+			asked, err := repo.Universe(ctx, r, o.Arch, solve.Package{Order: order, Tag: tag, From: from})
 			all.tags = append(all.tags, tag)
-			all.add(entries, solve.Package{Order: order, Tag: tag, From: from})
+			all.Union = append(all.Union, asked)
 			order++
+			return err
 		})
 		if err != nil {
 			return nil, o, err
@@ -249,9 +242,8 @@ func (u *asked) add(entries []*apk.Entry, like solve.Package) {
 	u.Union = append(u.Union, solve.NewUniverse(packages))
 }
 
-// askRepositories lists the packages of the repositories that the flags or the
-// workspace name.
-func (a *app) askRepositories(ctx context.Context, u universe, arch apk.Arch, add func(entries []*apk.Entry, tag, from string)) error {
+// askRepositories opens the repositories that the flags or the workspace name.
+func (a *app) askRepositories(ctx context.Context, u universe, add func(r *repo.Repository, tag, from string) error) error {
 	ws, err := a.workspace()
 	if err != nil {
 		return err
@@ -284,11 +276,9 @@ func (a *app) askRepositories(ctx context.Context, u universe, arch apk.Arch, ad
 		if err != nil {
 			return namedWrong(err)
 		}
-		entries, err := r.Packages(ctx, arch)
-		if err != nil {
+		if err := add(r, tag, location); err != nil {
 			return err
 		}
-		add(entries, tag, location)
 	}
 	return nil
 }

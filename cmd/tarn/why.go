@@ -167,7 +167,7 @@ func (a *app) solveWorld(ctx context.Context, o worldFlags) (*solvedWorld, error
 		return nil, err
 	}
 	solution, err := solve.Solve(packages, world, options)
-	return &solvedWorld{world, solution, options}, errors.Join(err, packages.err())
+	return &solvedWorld{world, solution, options}, err
 }
 
 // parse reads the entries of --world.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -53,7 +52,7 @@ func (a *app) runWhyNot(ctx context.Context, o worldFlags, name string) error {
 		return err
 	}
 	absence, err := solve.WhyNot(packages, world, wanted[0], options)
-	if err := errors.Join(err, packages.err()); err != nil {
+	if err != nil {
 		return err
 	}
 	if a.json {

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
+	"time"
 )
 
 // Packed is an index that is used as it lies: a name is found, and its entries are
@@ -16,7 +19,8 @@ import (
 // it was made of, under a name that covers the index's bytes and packedMagic. It is the
 // text of the index behind a table of names:
 //
-//	magic, numbers of entries, keys, slots, lists, and the bytes of names
+//	magic, numbers of entries, keys, slots, lists, and the bytes of names; the newest build
+//	date, the lower half first
 //	entries   where the record of each begins and ends in the text
 //	slots     a hash table with open addressing: the number of a key plus one, or 0
 //	keys      name, where its list begins, how many provide it and name it in install_if
@@ -29,40 +33,47 @@ type Packed struct {
 	atSlots, atKeys       int64
 	atLists, atNames, end int64 // end of the names, where the text begins
 	size                  int64
+	newest                int64
 
 	mu    sync.Mutex
 	known map[uint32]*Entry
 	err   error
+	text  func() (string, error)
+	whole *entriesByName // of the text, once r turned out to be damaged
 }
 
+// entriesByName is what a Packed finds, in memory.
+type entriesByName struct{ providers, installIf map[string][]*Entry }
+
 const (
-	packedMagic  = "tarn index 0001\n"
-	packedHeader = len(packedMagic) + 5*4
+	packedMagic  = "tarn index 0002\n"
+	packedHeader = len(packedMagic) + 7*4
 	packedKey    = 5 * 4
 )
 
-// IndexText gives the text within an APKINDEX.tar.gz, signed or not. Nothing is trusted.
-func IndexText(data []byte, l Limits) (string, error) {
+// IndexText gives the text within an APKINDEX.tar.gz, signed or not, and when it was made
+// (see Index.Time). Nothing is trusted.
+func IndexText(data []byte, l Limits) (text string, at time.Time, err error) {
 	l = l.orDefault()
 	_, rest, err := splitIndex(data, l)
 	if err != nil {
-		return "", err
+		return "", at, err
 	}
 	section, err := expand(rest, l.Index)
 	if err != nil {
-		return "", err
+		return "", at, err
 	}
-	text, found := "", false
+	found := false
 	err = readSmallTar(section, func(name string, content []byte) error {
 		if name == indexName {
-			text, found = string(content), true
+			text, at, found = string(content), indexTime(section), true
 		}
 		return nil
 	})
 	if err == nil && !found {
 		err = fmt.Errorf("the archive has no %s", indexName)
 	}
-	return text, err
+	return text, at, err
 }
 
 // named is a name that an entry has or provides, or that its install_if names.
@@ -78,7 +89,7 @@ func Pack(text string) ([]byte, error) {
 	if int64(len(text)) > 1<<31 {
 		return nil, errors.New("the index is too long to be packed")
 	}
-	all, where, err := namesOf(text)
+	all, where, newest, err := namesOf(text)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +153,7 @@ func Pack(text string) ([]byte, error) {
 			out = binary.LittleEndian.AppendUint32(out, n)
 		}
 	}
-	put(uint32(len(where)/2), uint32(len(keys)), slots, uint32(len(lists)), uint32(names))
+	put(uint32(len(where)/2), uint32(len(keys)), slots, uint32(len(lists)), uint32(names), uint32(newest), uint32(uint64(newest)>>32))
 	put(where...)
 	put(table...)
 	at = 0
@@ -158,16 +169,16 @@ func Pack(text string) ([]byte, error) {
 	return append(out, text...), nil
 }
 
-// namesOf reads an index, and gives all names in it, each once for an entry, and where
-// the entries begin and end.
-func namesOf(text string) (all []named, where []uint32, err error) {
+// namesOf reads an index, and gives all names in it, each once for an entry, where
+// the entries begin and end, and the newest build date.
+func namesOf(text string) (all []named, where []uint32, newest int64, err error) {
 	all = make([]named, 0, len(text)/64)
 	p := indexParser{}
 	for rest := text; rest != ""; {
 		begin := len(text) - len(rest)
 		e, after, err := p.record(rest, nil)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, 0, err
 		}
 		rest = after
 		if e == nil {
@@ -175,6 +186,7 @@ func namesOf(text string) (all []named, where []uint32, err error) {
 		}
 		entry, from := uint32(len(where)/2), len(all)
 		where = append(where, uint32(begin), uint32(len(text)-len(rest)))
+		newest = max(newest, e.BuildDate)
 		add := func(name string, installIf bool) {
 			for i := range all[from:] {
 				if n := &all[from+i]; n.name == name && n.installIf == installIf {
@@ -193,7 +205,7 @@ func namesOf(text string) (all []named, where []uint32, err error) {
 			}
 		}
 	}
-	return all, where, nil
+	return all, where, newest, nil
 }
 
 // hashName is the 32-bit FNV-1a of a name.
@@ -205,9 +217,10 @@ func hashName(name string) uint32 {
 	return h
 }
 
-// OpenPacked opens what Pack made. Only its beginning is read; what is wrong further on
-// shows when it is used, see Err.
-func OpenPacked(r io.ReaderAt, size int64) (*Packed, error) {
+// OpenPacked opens what Pack made of a text. Only its beginning is read. What is wrong
+// further on shows when it is used: then text is called for what was packed, and that is
+// read whole, so that nothing is missing; where text is nil, see Err.
+func OpenPacked(r io.ReaderAt, size int64, text func() (string, error)) (*Packed, error) {
 	var head [packedHeader]byte
 	if _, err := r.ReadAt(head[:], 0); err != nil {
 		return nil, fmt.Errorf("packed index: %w", err)
@@ -216,7 +229,8 @@ func OpenPacked(r io.ReaderAt, size int64) (*Packed, error) {
 		return nil, errors.New("packed index: of another form")
 	}
 	number := func(i int) uint32 { return binary.LittleEndian.Uint32(head[len(packedMagic)+4*i:]) }
-	p := &Packed{r: r, entries: number(0), keys: number(1), slots: number(2), size: size, known: map[uint32]*Entry{}}
+	p := &Packed{r: r, entries: number(0), keys: number(1), slots: number(2), size: size, known: map[uint32]*Entry{}, text: text}
+	p.newest = int64(uint64(number(5)) | uint64(number(6))<<32)
 	p.atSlots = int64(packedHeader) + 8*int64(p.entries)
 	p.atKeys = p.atSlots + 4*int64(p.slots)
 	p.atLists = p.atKeys + packedKey*int64(p.keys)
@@ -231,8 +245,11 @@ func OpenPacked(r io.ReaderAt, size int64) (*Packed, error) {
 // Len is the number of entries.
 func (p *Packed) Len() int { return int(p.entries) }
 
+// Newest is the newest build date of the entries, as in Info.BuildDate; 0 where none has one.
+func (p *Packed) Newest() int64 { return p.newest }
+
 // Err is what went wrong in all lookups so far. Where it is not nil, entries were missing
-// in what they gave.
+// in what they gave: their place is damaged, and the text was not to be had.
 func (p *Packed) Err() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -249,6 +266,22 @@ func (p *Packed) InstallIf(name string) []*Entry { return p.look(name, true) }
 func (p *Packed) Names() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.whole == nil {
+		list := p.names()
+		if !p.repaired() {
+			return list
+		}
+	}
+	list := slices.Collect(maps.Keys(p.whole.providers))
+	for name := range p.whole.installIf {
+		if p.whole.providers[name] == nil {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+func (p *Packed) names() []string {
 	all := p.read(p.atKeys, int64(p.keys)*packedKey)
 	names := p.read(p.atNames, p.end-p.atNames)
 	var list []string
@@ -264,6 +297,58 @@ func (p *Packed) Names() []string {
 func (p *Packed) look(name string, installIf bool) []*Entry {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.whole == nil {
+		list := p.find(name, installIf)
+		if !p.repaired() {
+			return list
+		}
+	}
+	if installIf {
+		return slices.Clone(p.whole.installIf[name])
+	}
+	return slices.Clone(p.whole.providers[name])
+}
+
+// repaired says that the text was read instead, which it is where something went wrong.
+// An entry that was given before is the same one after it.
+func (p *Packed) repaired() bool {
+	if p.whole != nil || p.err == nil || p.text == nil {
+		return p.whole != nil
+	}
+	text, err := p.text()
+	if err != nil {
+		return false
+	}
+	entries, err := parseIndex(text)
+	if err != nil {
+		return false
+	}
+	x := &entriesByName{map[string][]*Entry{}, map[string][]*Entry{}}
+	add := func(lists map[string][]*Entry, name string, e *Entry) {
+		if list := lists[name]; len(list) == 0 || list[len(list)-1] != e {
+			lists[name] = append(list, e)
+		}
+	}
+	for i, e := range entries {
+		if given := p.known[uint32(i)]; given != nil {
+			e = given
+		}
+		add(x.providers, e.Name, e)
+		for j := range e.Provides {
+			add(x.providers, e.Provides[j].Name, e)
+		}
+		for j := range e.InstallIf {
+			if !e.InstallIf[j].Conflict {
+				add(x.installIf, e.InstallIf[j].Name, e)
+			}
+		}
+	}
+	p.whole, p.entries, p.err = x, uint32(len(entries)), nil
+	return true
+}
+
+// find looks a name up where it was packed.
+func (p *Packed) find(name string, installIf bool) []*Entry {
 	slot := hashName(name) & (p.slots - 1)
 	for range p.slots {
 		n := p.number(p.atSlots + 4*int64(slot))

@@ -20,7 +20,7 @@ func openPacked(t testing.TB, text string) *apk.Packed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := apk.OpenPacked(bytes.NewReader(data), int64(len(data)))
+	p, err := apk.OpenPacked(bytes.NewReader(data), int64(len(data)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestPacked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	real, err := apk.IndexText(data, apk.Limits{})
+	real, _, err := apk.IndexText(data, apk.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +72,13 @@ func check(t *testing.T, text string) {
 			}
 		}
 	}
+	newest := int64(0)
+	for _, e := range x.Entries {
+		newest = max(newest, e.BuildDate)
+	}
+	if p.Newest() != newest {
+		t.Errorf("newest: %d, want %d", p.Newest(), newest)
+	}
 	names := p.Names()
 	for _, name := range append(names, "no such name", "") {
 		if diff := cmp.Diff(provide[name], p.Providers(name), malformedLine); diff != "" {
@@ -91,6 +98,39 @@ func check(t *testing.T, text string) {
 	}
 }
 
+// TestPackedDamaged reads the text where a place of the packed index is damaged, which
+// shows after entries were given: they are the same ones afterwards, and nothing is missing.
+func TestPackedDamaged(t *testing.T) {
+	text := "P:a\nV:1\np:so:x=1\n\nP:b\nV:2\np:so:x=2\ni:a\n\nP:c\nV:3\np:so:x=3\n"
+	data, err := apk.Pack(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := bytes.Replace(data, []byte("P:c\nV:3"), []byte("P:/\nV:3"), 1)
+	asked := 0
+	p, err := apk.OpenPacked(bytes.NewReader(damaged), int64(len(data)), func() (string, error) { asked++; return text, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := p.Providers("a")
+	if len(a) != 1 || asked != 0 {
+		t.Fatalf("%d of a, %d times the text", len(a), asked)
+	}
+	if x := p.Providers("so:x"); len(x) != 3 || x[0] != a[0] || x[2].Name != "c" || asked != 1 || p.Err() != nil {
+		t.Errorf("%d of so:x, %d times the text, %v", len(x), asked, p.Err())
+	}
+	if c, b := p.Providers("c"), p.InstallIf("a"); len(c) != 1 || len(b) != 1 || p.Len() != 3 || len(p.Names()) != 4 || asked != 1 {
+		t.Errorf("%d of c, %d of install_if, %d entries, %q", len(c), len(b), p.Len(), p.Names())
+	}
+	p, err = apk.OpenPacked(bytes.NewReader(damaged), int64(len(data)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Providers("c"); p.Err() == nil {
+		t.Error("no word of what is damaged, and no text to read")
+	}
+}
+
 // malformedLine lets the lines in Malformed differ: of one record they are its own.
 var malformedLine = cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Malformed" }, cmp.Comparer(func(a, b string) bool { return (a == "") == (b == "") }))
 
@@ -103,7 +143,7 @@ func FuzzOpenPacked(f *testing.F) {
 	f.Add(data, "a")
 	f.Add(data[:60], "so:x")
 	f.Fuzz(func(t *testing.T, data []byte, name string) {
-		p, err := apk.OpenPacked(bytes.NewReader(data), int64(len(data)))
+		p, err := apk.OpenPacked(bytes.NewReader(data), int64(len(data)), nil)
 		if err != nil {
 			return
 		}
@@ -115,7 +155,7 @@ func FuzzOpenPacked(f *testing.F) {
 }
 
 func BenchmarkPack(b *testing.B) {
-	text, err := apk.IndexText(bigIndex(b, 100_000, apk.V2, 0), apk.Limits{})
+	text, _, err := apk.IndexText(bigIndex(b, 100_000, apk.V2, 0), apk.Limits{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -129,7 +169,7 @@ func BenchmarkPack(b *testing.B) {
 
 // BenchmarkPacked opens a packed index and reads a hundred names of it.
 func BenchmarkPacked(b *testing.B) {
-	text, err := apk.IndexText(bigIndex(b, 100_000, apk.V2, 0), apk.Limits{})
+	text, _, err := apk.IndexText(bigIndex(b, 100_000, apk.V2, 0), apk.Limits{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -139,7 +179,7 @@ func BenchmarkPacked(b *testing.B) {
 	}
 	names := openPacked(b, text).Names()
 	for b.Loop() {
-		p, err := apk.OpenPacked(bytes.NewReader(data), int64(len(data)))
+		p, err := apk.OpenPacked(bytes.NewReader(data), int64(len(data)), nil)
 		if err != nil {
 			b.Fatal(err)
 		}
