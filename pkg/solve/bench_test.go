@@ -101,3 +101,15 @@ func BenchmarkNewUniverse(b *testing.B) {
 	}
 	done()
 }
+
+// BenchmarkConflict explains why a chain of 10,000 packages has no end.
+func BenchmarkConflict(b *testing.B) {
+	u := longChain(10_000)
+	done := reportCPU(b)
+	for b.Loop() {
+		if _, err := Solve(u, []Requirement{{Dependency: apk.Dependency{Name: "p0"}}}, Options{}); err == nil {
+			b.Fatal("a solution")
+		}
+	}
+	done()
+}

@@ -42,13 +42,22 @@ type Conflict struct {
 	Hints []string
 }
 
+// shownLines is how much of a chain a message shows: nobody follows a longer one, and
+// what matters are its ends.
+const shownLines = 40
+
 func (c *Conflict) Error() string {
 	var b strings.Builder
-	b.WriteString("no solution: " + strings.Join(c.Chain, "\n  "))
-	if len(c.Chain) > 1 {
-		b.Reset()
-		b.WriteString("no solution:\n  " + strings.Join(c.Chain, "\n  "))
+	lines := c.Chain
+	if len(lines) > shownLines {
+		between := fmt.Sprintf("(and so on, %d lines)", len(lines)-shownLines)
+		lines = slices.Concat(lines[:shownLines/2], []string{between}, lines[len(lines)-shownLines/2:])
 	}
+	b.WriteString("no solution:")
+	if len(lines) > 1 {
+		b.WriteString("\n ")
+	}
+	b.WriteString(" " + strings.Join(lines, "\n  "))
 	for _, hint := range c.Hints {
 		b.WriteString("\n  hint: " + hint)
 	}
@@ -90,8 +99,18 @@ func (s *search) conflict() *Conflict {
 	facts := alone.minimal(alone.proof(alone.absurd))
 	hints := s.hints(alone.world)
 	for _, c := range facts {
-		if c.fact.kind == factNeeds && len(s.universe.Providers(c.fact.choice.key.Name)) == 0 {
-			hints[0] += "; or add a repository that has " + c.fact.choice.key.Name
+		if c.fact.kind != factNeeds || len(c.fact.choice.options) > 0 {
+			continue
+		}
+		missing := Requirement{Dependency: c.fact.choice.key.Dependency}
+		if len(s.universe.Providers(missing.Name)) == 0 {
+			hints[0] += "; or add a repository that has " + missing.Name
+		}
+		for _, p := range s.tagged(missing) {
+			let := Requirement{Dependency: apk.Dependency{Name: p.Name}, Tag: p.Tag}
+			if s.solvable(append(slices.Clone(s.world), let)) {
+				hints[0] += "; or ask " + let.String() + " too"
+			}
 		}
 	}
 	return &Conflict{Requirements: alone.world, Chain: alone.chain(facts), Hints: hints}
@@ -143,12 +162,63 @@ func (s *search) minimal(proof []*clause) []*clause {
 	}
 	// The same facts in another order would leave another set.
 	slices.SortStableFunc(facts, func(a, b *clause) int { return s.compareFacts(a.fact, b.fact) })
-	for i := len(facts) - 1; i >= 0; i-- {
-		if rest := slices.Delete(slices.Clone(facts), i, i+1); contradict(rest) {
-			facts = rest
+	n := necessity{where: map[int32][]*clause{}, gone: map[*clause]bool{}, needed: map[*clause]bool{}}
+	for _, c := range facts {
+		for _, l := range c.lits {
+			n.where[l.variable()] = append(n.where[l.variable()], c)
 		}
 	}
+	for i := len(facts) - 1; i >= 0; i-- {
+		c := facts[i]
+		if n.needed[c] {
+			continue
+		}
+		rest := slices.Delete(slices.Clone(facts), i, i+1)
+		if n.model = model(rest); n.model == nil {
+			facts, n.gone[c] = rest, true
+			continue
+		}
+		n.needed[c] = true
+		n.rotate(c)
+	}
 	return facts
+}
+
+// necessity finds facts that a contradiction needs from one that it needs: values that
+// break that one alone are changed, one by one, and where they then break one other alone,
+// that one is needed as well (Marques-Silva and Lynce, On improving MUS extraction
+// algorithms, SAT 2011). A long chain is thus looked through once, not once for each link.
+type necessity struct {
+	where  map[int32][]*clause // those that speak of a variable
+	gone   map[*clause]bool    // those that were left out
+	needed map[*clause]bool
+	model  map[int32]bool
+}
+
+// rotate begins with c, which n.model breaks, and no other that is not gone.
+func (n *necessity) rotate(c *clause) {
+	for _, l := range c.lits {
+		v := l.variable()
+		n.model[v] = !n.model[v]
+		var broken []*clause
+		for _, d := range n.where[v] {
+			if !n.gone[d] && !n.holds(d) {
+				broken = append(broken, d)
+			}
+			if len(broken) > 1 {
+				break
+			}
+		}
+		if len(broken) == 1 && !n.needed[broken[0]] {
+			n.needed[broken[0]] = true
+			n.rotate(broken[0])
+		}
+		n.model[v] = !n.model[v]
+	}
+}
+
+func (n *necessity) holds(c *clause) bool {
+	return slices.ContainsFunc(c.lits, func(l lit) bool { return n.model[l.variable()] != l.negated() })
 }
 
 // compareFacts orders facts by kind, then by what they speak of; of the versions
@@ -471,7 +541,7 @@ func (s *search) remedy(r Requirement, rest []Requirement) string {
 func (s *search) tagged(r Requirement) []*Package {
 	var found []*Package
 	for _, p := range s.universe.Providers(r.Name) {
-		if p.Tag != "" && !s.tags[p.Tag] && s.archFits(p) {
+		if p.Tag != "" && s.archFits(p) {
 			found = append(found, p)
 		}
 	}

@@ -305,8 +305,9 @@ func (e *engine) proof(conflict *clause) []*clause {
 	return facts
 }
 
-// contradict says whether clauses have no solution. The clauses are copied.
-func contradict(clauses []*clause) bool {
+// model gives values of the variables with which clauses hold, nil where they contradict
+// each other. The clauses are copied.
+func model(clauses []*clause) map[int32]bool {
 	var e engine
 	e.binary = func(v, w int32) *clause { return nil }
 	vars := map[int32]int32{}
@@ -321,26 +322,28 @@ func contradict(clauses []*clause) bool {
 			own.lits[i] = yes(v) | l&1
 		}
 		if e.add(own) != nil {
-			return true
+			return nil
 		}
 	}
-	for {
+	for free := int32(0); ; {
 		if conflict := e.propagate(); conflict != nil {
 			if e.resolve(conflict) != nil {
-				return true
+				return nil
 			}
+			free = 0
 			continue
 		}
-		free := int32(-1)
-		for v, value := range e.value {
-			if value == 0 {
-				free = int32(v)
-				break
-			}
+		for int(free) < len(e.value) && e.value[free] != 0 {
+			free++
 		}
-		if free < 0 {
-			return false
+		if int(free) < len(e.value) {
+			e.decide(no(free))
+			continue
 		}
-		e.decide(no(free))
+		values := make(map[int32]bool, len(vars))
+		for v, own := range vars {
+			values[v] = e.value[own] > 0
+		}
+		return values
 	}
 }

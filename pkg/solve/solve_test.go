@@ -1,6 +1,8 @@
 package solve
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -155,5 +157,34 @@ func TestOrder(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// longChain is packages of which each needs the next, and the last needs what is not there.
+func longChain(n int) *Memory {
+	packages := make([]*Package, n)
+	for i := range packages {
+		packages[i] = &Package{Entry: &apk.Entry{Info: apk.Info{Name: fmt.Sprintf("p%d", i), Version: "1",
+			Depends: []apk.Dependency{{Name: fmt.Sprintf("p%d", i+1)}}}}}
+	}
+	return NewUniverse(packages)
+}
+
+// TestLongConflict explains a chain of many links: all of it is there for who asks, and
+// the message shows its ends.
+func TestLongConflict(t *testing.T) {
+	_, err := Solve(longChain(10_000), []Requirement{{Dependency: apk.Dependency{Name: "p0"}}}, Options{})
+	conflict, is := errors.AsType[*Conflict](err)
+	if !is || len(conflict.Chain) != 10_001 {
+		t.Fatalf("got %.500v, want a conflict of 10001 lines", err)
+	}
+	text := err.Error()
+	for _, want := range []string{"world asks p0\n", "(and so on, 9961 lines)", "p9999-1 needs p10000, which nothing provides", "leave out p0"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in:\n%.5000s", want, text)
+		}
+	}
+	if n := strings.Count(text, "\n"); n > 50 {
+		t.Errorf("a message of %d lines", n)
 	}
 }
