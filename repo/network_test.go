@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/web"
 	"github.com/tarn-build/tarn/repo"
@@ -444,6 +446,9 @@ func TestHandler(t *testing.T) {
 	if err := os.Symlink(filepath.Join(dir, "x86_64"), filepath.Join(dir, "aarch64")); err != nil {
 		t.Fatal(err)
 	}
+	if err := unix.Mkfifo(filepath.Join(dir, "x86_64", "pipe.apk"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	server := httptest.NewServer(repo.Handler(dir))
 	defer server.Close()
 	ask := func(method, path string, header ...string) (*http.Response, string) {
@@ -490,7 +495,7 @@ func TestHandler(t *testing.T) {
 	}
 	for path, want := range map[string]int{
 		"/x86_64/a-1-r0.apk": 200, "/tarn.rsa.pub": 200,
-		"/": 404, "/x86_64": 404, "/x86_64/": 404, "/secret": 404, "/page.html": 404, "/.lock": 404, "/x86_64/.hidden.apk": 404, "/x86_64/link.apk": 404,
+		"/": 404, "/x86_64": 404, "/x86_64/": 404, "/secret": 404, "/page.html": 404, "/.lock": 404, "/x86_64/.hidden.apk": 404, "/x86_64/link.apk": 404, "/x86_64/pipe.apk": 404,
 		"/aarch64/a-1-r0.apk": 404, "/../outside.apk": 404, "/x86_64/../../outside.apk": 404, "/x86_64/%2e%2e/%2e%2e/outside.apk": 404, "/x86_64//a-1-r0.apk": 404,
 		"//etc/passwd.apk": 404, "/x86_64/b.apk": 404, "/snapshots/20270115T080000Z/x86_64/APKINDEX.tar.gz": 200, "/snapshots/20270115T080059Z/x86_64/APKINDEX.tar.gz": 200,
 		"/snapshots/20270115T075959Z/x86_64/APKINDEX.tar.gz": 404, "/snapshots/20270115T080000Z/x86_64/b-1-r0.apk": 404, "/snapshots/20270115T080000Z/sparc/a-1-r0.apk": 404,

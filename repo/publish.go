@@ -940,7 +940,7 @@ func IndexFiles(ctx context.Context, files []string, o IndexOptions, keys ...apk
 	return b.Bytes(), c.index, nil
 }
 
-// readEntry reads a package file. What is wrong with it is a *TrustError.
+// readEntry reads a package file, all of it. What is wrong with it is a *TrustError.
 func readEntry(name string) (*apk.Entry, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -951,12 +951,9 @@ func readEntry(name string) (*apk.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := apk.ReadPackage(f, info.Size(), apk.Limits{})
-	if err == nil {
-		err = p.VerifyData()
-	}
+	p, err := checkFile(f, filepath.Clean(name), func(*apk.Info, []string) {})
 	if err != nil {
-		return nil, &TrustError{filepath.Clean(name), err.Error()}
+		return nil, err
 	}
 	return apk.EntryOf(p, info.Size()), nil
 }

@@ -137,7 +137,8 @@ func (h handler) openPlain(name string) (*os.File, fs.FileInfo, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		if info.Mode()&fs.ModeSymlink != 0 {
+		// A pipe would not come back from being opened.
+		if !info.IsDir() && !info.Mode().IsRegular() {
 			return nil, nil, errNotServed
 		}
 	}

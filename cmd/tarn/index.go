@@ -110,7 +110,7 @@ func (a *app) runIndex(ctx context.Context, o indexOptions, args []string) error
 	if a.json {
 		return a.printJSON(map[string]any{"index": o.output, "packages": len(index.Entries)})
 	}
-	fmt.Fprintf(a.out, "%s: %d packages\n", o.output, len(index.Entries))
+	fmt.Fprintf(a.out, "%s: %s\n", o.output, plural(len(index.Entries), "package"))
 	return nil
 }
 

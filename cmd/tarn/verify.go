@@ -94,7 +94,7 @@ func (a *app) runVerify(ctx context.Context, o verifyOptions, args []string) err
 			}
 			bad++
 			if !a.json {
-				fmt.Fprintln(a.out, v.Err)
+				fmt.Fprintln(a.out, plain(v.Err.Error()))
 			}
 		}
 		for _, finding := range result.Findings {
@@ -102,7 +102,7 @@ func (a *app) runVerify(ctx context.Context, o verifyOptions, args []string) err
 				wrong++
 			}
 			if !a.json {
-				fmt.Fprintln(a.out, finding)
+				fmt.Fprintln(a.out, plain(finding.String()))
 			}
 		}
 	}

@@ -110,19 +110,19 @@ func checkName(name string) error {
 // checkArchText refuses what is no element of a path, as a repository's folders are
 // called after it. Which there are is not asked of others' packages.
 func checkArchText(a Arch) error {
-	if strings.HasPrefix(string(a), ".") || strings.ContainsRune(string(a), '/') || !isPlain(string(a)) {
+	if strings.HasPrefix(string(a), ".") || strings.ContainsRune(string(a), '/') || !isASCII(string(a)) {
 		return fmt.Errorf("architecture %q: unexpected character", a)
 	}
 	return nil
 }
 
 // checkVersionText refuses what would not survive as one word of a line and one
-// element of a path. It is all that is asked of the versions of others' packages.
+// element of a path, and what a terminal might act on. It is all that is asked of the versions of others' packages.
 func checkVersionText(v Version) error {
 	if v == "" {
 		return fmt.Errorf("the version is empty")
 	}
-	if strings.ContainsRune(string(v), '/') || !isPlain(string(v)) {
+	if strings.ContainsRune(string(v), '/') || !isASCII(string(v)) {
 		return fmt.Errorf("version %q: unexpected character", v)
 	}
 	return nil
@@ -136,6 +136,11 @@ func isPlain(s string) bool {
 		}
 	}
 	return true
+}
+
+// isASCII says that s is plain, and the same to every terminal.
+func isASCII(s string) bool {
+	return isPlain(s) && strings.IndexFunc(s, func(r rune) bool { return r > '~' }) < 0
 }
 
 func isOperator(c byte) bool { return c == '=' || c == '<' || c == '>' || c == '~' }

@@ -636,6 +636,7 @@ func TestHostileControl(t *testing.T) {
 		"name that is a folder":     {forged{info: "pkgname = ..\npkgver = 1-r0\n"}.bytes(t), `pkgname: name ".." is that of a folder`},
 		"architecture that is path": {forged{info: "pkgname = x\npkgver = 1-r0\narch = ../../x\n"}.bytes(t), `arch: architecture "../../x": unexpected character`},
 		"no name":                   {forged{info: "pkgver = 1-r0\n"}.bytes(t), "pkgname: the name is empty"},
+		"version for a terminal":    {forged{info: "pkgname = x\npkgver = 1\u009b31m\n"}.bytes(t), "pkgver"},
 		"no version":                {forged{info: "pkgname = x\n"}.bytes(t), "pkgver: the version is empty"},
 		"two names":                 {forged{info: plainInfo + "pkgname = y\n"}.bytes(t), "line 5: pkgname stands there twice"},
 		"two hashes":                {forged{info: plainInfo + "datahash = 00\n"}.bytes(t), "line 6: datahash stands there twice"},
