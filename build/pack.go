@@ -39,6 +39,7 @@ func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Envir
 	}
 	trees := make([]fs.FS, len(s.Packages))
 	inspected := make([]inspect.Package, len(s.Packages))
+	versions := libraryVersions(p.Environment)
 	result := &Result{}
 	for i := range s.Packages {
 		o := &s.Packages[i]
@@ -67,6 +68,9 @@ func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Envir
 		inspected[i] = inspect.Package{
 			Name: o.Name, Version: s.Version, Files: tree, Depends: o.Runtime, Provides: o.Provides,
 			NoDepends: o.NoDepends, NoProvides: o.NoProvides, NoCommands: o.NoCommands,
+		}
+		if s.VersionedLibraries && !o.NoVersionedShlibDeps {
+			inspected[i].LibraryVersion = versions
 		}
 	}
 	if _, err := b.judge(s, result); err != nil {
@@ -134,6 +138,20 @@ func provided(environment repo.Lock) func(name string) bool {
 	return func(name string) bool { return names[name] }
 }
 
+// libraryVersions tells which version the package of a library of an environment has, as
+// it says itself.
+func libraryVersions(environment repo.Lock) func(soname string) apk.Version {
+	versions := map[string]apk.Version{}
+	for _, locked := range environment {
+		for _, d := range locked.Entry.Provides {
+			if soname, is := strings.CutPrefix(d.Name, "so-ver:"); is && d.Op == apk.Equal {
+				versions[soname] = d.Version
+			}
+		}
+	}
+	return func(soname string) apk.Version { return versions[soname] }
+}
+
 // judge gives the result with its findings as the recipe, and whoever builds, wants them
 // told. What the store remembers are all findings: a plan's ID covers neither tests nor
 // flags. Findings that stop the build are a *CheckError.
@@ -167,7 +185,7 @@ func info(s *recipes.Script, o *recipes.Output, r inspect.Report) apk.Info {
 	i := apk.Info{
 		Name: o.Name, Version: s.Version, Arch: s.Arch, Description: o.Description, URL: o.URL, Commit: o.Commit,
 		Maintainer: s.Namespace, Origin: s.Name, BuildDate: s.Time,
-		Depends: r.Depends, Provides: r.Provides, Replaces: o.Replaces,
+		Depends: r.Depends, Provides: r.Provides, Replaces: o.Replaces, Vendored: r.Vendored,
 		ProviderPriority: o.ProviderPriority, ReplacesPriority: o.ReplacesPriority, Triggers: o.Triggers,
 	}
 	for _, l := range s.Licenses {

@@ -100,7 +100,7 @@ func (e *expander) script() *Script {
 		Name: e.main.name, Version: apk.Version(e.main.full), Arch: e.target.Arch, Recipe: r.path, MadeFor: e.madeFor(), recipe: r,
 		Capabilities: r.Capabilities.Add, DropCapabilities: r.Capabilities.Drop,
 		Timeout: r.Package.Timeout, Network: r.Network,
-		Namespace: cmp.Or(e.target.Namespace, "unknown"), Repository: e.target.RepositoryURL, RecipeLicense: e.target.License,
+		Namespace: cmp.Or(e.target.Namespace, "unknown"), Repository: e.target.RepositoryURL, RecipeLicense: e.target.License, VersionedLibraries: e.target.VersionedLibraries,
 		Resources: r.Package.Resources, TestResources: r.Package.TestResources,
 		Licenses: []License{},
 	}

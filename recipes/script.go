@@ -32,6 +32,9 @@ type Target struct {
 	License string
 	// AppendPackages join the environment of every build, AppendTestPackages that of every test.
 	AppendPackages, AppendTestPackages []apk.Dependency
+	// VersionedLibraries asks for dependencies on the libraries that a build was linked
+	// against in their versions or later ones, but where no-versioned-shlib-deps says no.
+	VersionedLibraries bool
 	// AnyArch expands recipes that are not made for Arch as well: to look at, not to build.
 	AnyArch bool
 }
@@ -55,6 +58,9 @@ type Script struct {
 	DropCapabilities []string `json:"drop-capabilities,omitempty"`
 	Repository       string   `json:"repository,omitempty"`     // address of the recipe's repository
 	RecipeLicense    string   `json:"recipe-license,omitempty"` // of the recipe itself
+
+	// VersionedLibraries says that dependencies on libraries name their versions as well.
+	VersionedLibraries bool `json:"versioned-libraries,omitempty"`
 
 	// What follows decides nothing about the packages.
 

@@ -77,6 +77,7 @@ func (s *scan) libraries(name string, needed []string) {
 			s.leave(name, "is linked against "+library, "so:"+library, "it comes with the machine's driver")
 		case strings.Contains(library, ".so."):
 			s.need(name, "is linked against "+library, "so:"+library)
+			s.linked = append(s.linked, link{name, library})
 		case strings.HasSuffix(library, ".so"):
 			s.unversioned = append(s.unversioned, link{name, library})
 		}
@@ -100,7 +101,8 @@ func (s *scan) ownLibrary(name, interpreter string, e *elf.File) {
 		}
 		s.sonameOf[name] = soname
 		if !slices.Contains(s.folders, path.Dir(name)) {
-			s.keep(name, "is a library of its own", "so:"+soname)
+			s.keep(name, "is a library of its own", "so:"+soname, sonameVersion(soname))
+			s.vendored["so-ver:"+soname] = s.pkg.Version
 			continue
 		}
 		s.sonames[base] = soname
@@ -199,15 +201,41 @@ func (s *scan) linkNeeds() {
 	for _, l := range s.links {
 		if soname, found := s.sonames[path.Base(l.target)]; found && strings.Contains(path.Base(l.file), ".so") {
 			s.need(l.file, "links to "+l.target, "so:"+soname)
+			s.linked = append(s.linked, link{l.file, soname})
 		}
 	}
 	for _, l := range s.unversioned {
 		name := "so:" + l.target
 		if s.sonames[l.target] == l.target || s.known(name) {
 			s.need(l.file, "is linked against "+l.target, name)
+			s.linked = append(s.linked, l)
 		} else {
 			s.leave(l.file, "is linked against "+l.target, name, "the name has no version, and nobody is known to provide it")
 		}
+	}
+}
+
+// versionedNeeds asks for libraries in the versions that the package was linked against, or
+// later ones. The loader of glibc is left out, as in melange: all would be built again
+// with each glibc.
+func (s *scan) versionedNeeds() {
+	if s.pkg.LibraryVersion == nil {
+		return
+	}
+	ours := map[string]bool{}
+	for _, soname := range s.sonames {
+		ours[soname] = true
+	}
+	for _, l := range s.linked {
+		name, version := "so-ver:"+l.target, s.pkg.Version
+		if !ours[l.target] {
+			version = s.pkg.LibraryVersion(l.target)
+		}
+		if version == "" || strings.HasPrefix(l.target, "ld-linux-") || !isName(name) {
+			continue
+		}
+		d := apk.Dependency{Name: name, Op: apk.GreaterEqual, Version: version}
+		s.depends = append(s.depends, Finding{Dependency: d, File: l.file, Why: "was linked with " + l.target + " of the version " + string(version)})
 	}
 }
 

@@ -17,9 +17,9 @@
 //   - A script for an interpreter that stands in no folder of commands asks for no command;
 //     env's -S, and variables it sets, are understood.
 //   - What can't stand in a dependency (a blank, an operator) is no name.
-//   - The dependencies on a library of a certain build, which melange writes when an
-//     environment variable asks for it (so-ver:NAME>=VERSION), are not written: they would
-//     come and go with whoever builds. The names are provided.
+//   - A dependency on a library of a certain build or a later one (so-ver:NAME>=VERSION),
+//     where these are asked for, keeps its version; of a library of the same build it is
+//     that of the build.
 package inspect
 
 import (
@@ -43,6 +43,11 @@ type Package struct {
 
 	// What its recipe turned off.
 	NoDepends, NoProvides, NoCommands bool
+
+	// LibraryVersion gives the version of the package that a library of the environment is
+	// of, by its soname, "" where that is not known. Where the function is given, the
+	// package depends on what it is linked against in these versions or later ones, too.
+	LibraryVersion func(soname string) apk.Version
 }
 
 // Finding is one dependency and the file that it comes from.
@@ -60,6 +65,8 @@ type Report struct {
 	Depends, Provides []apk.Dependency
 	// Found explains what was not declared.
 	FoundDepends, FoundProvides []Finding
+	// Vendored is what the package keeps for its own use. It decides nothing.
+	Vendored []apk.Dependency
 	// Left is what was found and neither needed nor provided, with the reason.
 	Left []Finding
 }
@@ -85,7 +92,7 @@ func Packages(packages []Package, known func(name string) bool) ([]Report, error
 		return nil
 	}
 	for i, p := range packages {
-		scans[i] = &scan{build: b, pkg: p, vendored: map[string]bool{}, sonameOf: map[string]string{}}
+		scans[i] = &scan{build: b, pkg: p, vendored: map[string]apk.Version{}, sonameOf: map[string]string{}}
 	}
 	for _, step := range []func(s *scan) error{
 		(*scan).libraryPaths,
@@ -99,6 +106,7 @@ func Packages(packages []Package, known func(name string) bool) ([]Report, error
 	reports := make([]Report, len(packages))
 	for i, s := range scans {
 		s.linkNeeds()
+		s.versionedNeeds()
 		reports[i] = s.report()
 	}
 	return reports, nil
@@ -116,10 +124,11 @@ type scan struct {
 	*build
 	pkg                     Package
 	depends, provides, left []Finding
-	vendored                map[string]bool   // names of what lies where only the package itself looks
-	sonameOf                map[string]string // path of a library -> its soname
-	links                   []link            // all symbolic links
-	unversioned             []link            // libraries that are needed by names without a version
+	vendored                map[string]apk.Version // names of what lies where only the package itself looks
+	sonameOf                map[string]string      // path of a library -> its soname
+	links                   []link                 // all symbolic links
+	linked                  []link                 // sonames that files are linked against, or links lead to
+	unversioned             []link                 // libraries that are needed by names without a version
 }
 
 // isName tells whether a name found in a file can be asked for in a package: what
@@ -152,8 +161,8 @@ func (s *scan) provideName(file, why, name string) {
 
 // keep notes what a package has for its own use: it is not provided, and nobody else is
 // asked for it.
-func (s *scan) keep(file, why, name string) {
-	s.vendored[name] = true
+func (s *scan) keep(file, why, name string, version apk.Version) {
+	s.vendored[name] = version
 	s.leave(file, why, name, "it lies where only the package itself looks")
 }
 
@@ -261,7 +270,7 @@ func (s *scan) report() Report {
 	depends := drop(s.depends, option("no-depends", s.pkg.NoDepends))
 	r.FoundDepends = drop(depends, func(f Finding) string {
 		switch {
-		case s.vendored[f.Dependency.Name]:
+		case s.vendored[f.Dependency.Name] != "":
 			return "the package has its own"
 		case own[f.Dependency.Name]:
 			return "the package provides it itself"
@@ -272,6 +281,12 @@ func (s *scan) report() Report {
 		return d.Op == apk.Any && !d.Conflict && own[d.Name]
 	}), r.FoundDepends)
 	r.Provides = joined(s.pkg.Provides, r.FoundProvides)
+	for name, version := range s.vendored {
+		if isName(name) {
+			r.Vendored = append(r.Vendored, apk.Dependency{Name: name, Op: apk.Equal, Version: version})
+		}
+	}
+	r.Vendored = joined(r.Vendored, nil)
 	return r
 }
 

@@ -379,6 +379,34 @@ func TestPackagesOfOneBuild(t *testing.T) {
 	}
 }
 
+// What was linked against is asked for in its version where versions are asked for.
+func TestLibraryVersions(t *testing.T) {
+	installed := func(soname string) apk.Version {
+		return map[string]apk.Version{"libz.so.1": "1.3-r2", "ld-linux-x86-64.so.2": "2.40-r0", "libown.so.1": "0.9-r0", "libx.so.1": "0.9-r0"}[soname]
+	}
+	reports, err := inspect.Packages([]inspect.Package{
+		{Name: "x", Version: "1-r0", LibraryVersion: installed, Files: files(t, map[string]string{
+			"usr/bin/x":             "+x " + program(elftest.File{Needed: []string{"libz.so.1", "libx.so.1", "libown.so.1", "libelse.so.1", "ld-linux-x86-64.so.2"}}),
+			"usr/lib/libx.so.1":     program(elftest.File{Soname: "libx.so.1"}),
+			"usr/lib/x/libown.so.1": program(elftest.File{Soname: "libown.so.1"}),
+		}).FS()},
+		{Name: "x-dev", Version: "1-r0", LibraryVersion: installed, Files: files(t, map[string]string{"usr/lib/libx.so": "-> libx.so.1"}).FS()},
+		{Name: "x-no", Version: "1-r0", Files: files(t, map[string]string{"usr/lib/x/m.so": program(elftest.File{Needed: []string{"libz.so.1"}})}).FS()},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{
+		"so-ver:libz.so.1>=1.3-r2 so:ld-linux-x86-64.so.2 so:libelse.so.1 so:libz.so.1 | so-ver:libown.so.1=1-r0 so:libown.so.1=1",
+		"so-ver:libx.so.1>=1-r0 so:libx.so.1 |",
+		"so:libz.so.1 |",
+	} {
+		if got := strings.TrimSpace(names(reports[i].Depends) + " | " + names(reports[i].Vendored)); got != want {
+			t.Errorf("%d: got %q, want %q", i, got, want)
+		}
+	}
+}
+
 // Each finding names its file and says why, also where it does not count.
 func TestWhy(t *testing.T) {
 	reports, err := inspect.Packages([]inspect.Package{{

@@ -13,7 +13,7 @@ var pkgConfigFolders = []string{"usr/lib/pkgconfig", "usr/share/pkgconfig", "usr
 func (s *scan) pkgConfig(name string) error {
 	module := "pc:" + strings.TrimSuffix(path.Base(name), ".pc")
 	if !slices.Contains(pkgConfigFolders, path.Dir(name)) {
-		s.keep(name, "is a pkg-config module of its own", module)
+		s.keep(name, "is a pkg-config module of its own", module, s.pkg.Version)
 		return nil
 	}
 	s.provide(name, "is a pkg-config module", module, s.pkg.Version)

@@ -239,7 +239,9 @@ func (a *app) fetcher(ws *workspace, st *store.Store) (*source.Fetcher, error) {
 // target is what recipes are expanded for.
 func (f *lineFlags) target(ws *workspace, arch apk.Arch) (recipes.Target, error) {
 	t := recipes.Target{Arch: arch, Libc: ws.Libc, Time: ws.Time, Options: f.buildOptions, Namespace: ws.Name, Commit: f.gitCommit, RepositoryURL: f.gitRepository, License: f.license,
-		AppendPackages: ws.Environment.Append, AppendTestPackages: ws.Test.Append}
+		AppendPackages: ws.Environment.Append, AppendTestPackages: ws.Test.Append,
+		// The one variable of melange's that decides what a package is: it becomes part of the script.
+		VersionedLibraries: os.Getenv("MELANGE_VERSIONED_SHLIB_DEPENDS") != ""}
 	if f.libc != "" {
 		t.Libc = f.libc
 	}

@@ -313,6 +313,14 @@ func (x *explained) explain() ([]broughtRow, error) {
 		}
 	}
 	// A name without a version is in the package exactly where its build knew who provides it.
+	// The same holds for the versions of libraries.
+	versions := map[string]apk.Version{}
+	for _, d := range x.info.Depends {
+		if soname, is := strings.CutPrefix(d.Name, "so-ver:"); is && d.Op == apk.GreaterEqual {
+			versions[soname] = d.Version
+		}
+	}
+	x.packages[0].LibraryVersion = func(soname string) apk.Version { return versions[soname] }
 	reports, err := inspect.Packages(x.packages, has(x.info.Depends))
 	if err != nil {
 		return nil, err

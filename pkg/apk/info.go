@@ -218,6 +218,7 @@ func AppendInfo(dst []byte, i *Info) ([]byte, error) {
 	each("depend", i.Depends)
 	each("provides", i.Provides)
 	each("replaces", i.Replaces)
+	each("# vendored", i.Vendored)
 	optional("install_if", joinDependencies(i.InstallIf))
 	number("provider_priority", i.ProviderPriority)
 	number("replaces_priority", i.ReplacesPriority)

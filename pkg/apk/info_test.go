@@ -84,6 +84,7 @@ func TestInfoText(t *testing.T) {
 		Name: "libssl3", Version: "3.5.0-r1", Arch: "x86_64", Size: 7, Origin: "openssl", Description: "d", Commit: "c", Maintainer: "m", Packager: "p",
 		BuildDate: 5, Licenses: []string{"Apache-2.0 OR MIT", "ISC"}, Depends: []Dependency{{Name: "a"}, {Name: "b", Op: Fuzzy, Version: "1"}},
 		Provides: []Dependency{{Name: "c"}}, Replaces: []Dependency{{Name: "d"}}, InstallIf: []Dependency{{Name: "e"}, {Name: "f"}},
+		Vendored:         []Dependency{{Name: "so:libg.so.1", Op: Equal, Version: "1"}},
 		ProviderPriority: 9, ReplacesPriority: -2, Triggers: []string{"/a", "/b"}, DataHash: "00",
 	}
 	want := `pkgname = libssl3
@@ -103,6 +104,7 @@ depend = a
 depend = b~1
 provides = c
 replaces = d
+# vendored = so:libg.so.1=1
 install_if = e f
 provider_priority = 9
 replaces_priority = -2
@@ -120,6 +122,7 @@ datahash = 00
 	if err != nil {
 		t.Fatal(err)
 	}
+	i.Vendored = nil // a comment
 	if diff := cmp.Diff(i, again); diff != "" {
 		t.Errorf("written and read (-want +got):\n%s", diff)
 	}

@@ -184,21 +184,24 @@ func (f Format) OrV2() Format {
 // Info is what a package says of itself: its .PKGINFO, and, for the fields that
 // an index repeats, its record there.
 type Info struct {
-	Name             string
-	Version          Version // with the revision, e.g. 1.3.1-r0
-	Arch             Arch
-	Description      string
-	URL              string
-	Commit           string
-	Maintainer       string
-	Packager         string
-	Origin           string   // the recipe's main package, e.g. openssl for libssl3
-	Licenses         []string // one a line of .PKGINFO
-	Size             int64    // bytes of all that is installed; never 0 where there is anything to install
-	BuildDate        int64    // Unix seconds; 0 is not written
-	Depends          []Dependency
-	Provides         []Dependency
-	Replaces         []Dependency
+	Name        string
+	Version     Version // with the revision, e.g. 1.3.1-r0
+	Arch        Arch
+	Description string
+	URL         string
+	Commit      string
+	Maintainer  string
+	Packager    string
+	Origin      string   // the recipe's main package, e.g. openssl for libssl3
+	Licenses    []string // one a line of .PKGINFO
+	Size        int64    // bytes of all that is installed; never 0 where there is anything to install
+	BuildDate   int64    // Unix seconds; 0 is not written
+	Depends     []Dependency
+	Provides    []Dependency
+	Replaces    []Dependency
+	// Vendored is what the package has for its own use. It is told in comments of .PKGINFO,
+	// as melange does, and read by nobody.
+	Vendored         []Dependency
 	InstallIf        []Dependency
 	ProviderPriority int64
 	ReplacesPriority int64
