@@ -36,7 +36,7 @@ const maxPipelineDepth = 32
 // what is not defined.
 func Expand(r *Recipe, t Target, p *Pipelines) (*Script, error) {
 	e := &expander{recipe: r, target: t, pipelines: p}
-	s := e.script()
+	s := e.bounded()
 	if e.arch != nil {
 		return nil, e.arch
 	}
@@ -72,6 +72,8 @@ type expander struct {
 	steps *scope            // of the third, but for what differs from package to package
 	main  mainPackage
 	trace []Traced
+	spent int // see spend
+	tasks int
 }
 
 // mainPackage is what the first pass makes of the recipe's package.
@@ -85,6 +87,16 @@ type variant struct {
 	vars  map[string]string // of the first pass
 	scope *scope
 	name  string
+}
+
+// bounded is script, or as little as its name where the script grows without bounds.
+func (e *expander) bounded() (s *Script) {
+	defer func() {
+		if e.stopped(recover()) {
+			s = &Script{Name: e.main.name, Version: apk.Version(e.main.full), Arch: e.target.Arch, Recipe: e.recipe.path, recipe: e.recipe, Packages: []Output{{Name: e.main.name}}}
+		}
+	}()
+	return e.script()
 }
 
 func (e *expander) script() *Script {
@@ -183,7 +195,8 @@ func (e *expander) variables() {
 		if err != nil {
 			continue // told by Load
 		}
-		e.vars["vars."+t.To] = match.ReplaceAllString(from.text, t.Replace)
+		e.vars["vars."+t.To] = transform(match, from.text, t.Replace, t.Here.Value("replace"))
+		e.spend(len(from.text)+len(e.vars["vars."+t.To]), t.Here)
 	}
 }
 
@@ -225,9 +238,7 @@ func (e *expander) variants() []variant {
 			continue
 		}
 		for _, key := range slices.Sorted(maps.Keys(items)) {
-			vars := maps.Clone(e.vars)
-			vars["range.key"], vars["range.value"] = key, items[key]
-			all = append(all, variant{Subpackage: sub, vars: vars})
+			all = append(all, variant{Subpackage: sub, vars: e.rangeVars(sub, len(all), key, items[key])})
 		}
 	}
 	base := &scope{vars: e.targetVars()}
@@ -260,6 +271,18 @@ func (e *expander) variants() []variant {
 		kept = append(kept, v)
 	}
 	return kept
+}
+
+// rangeVars are the variables of the first pass in a subpackage for an item of a range,
+// before which there are so many others.
+func (e *expander) rangeVars(sub *Subpackage, before int, key, value string) map[string]string {
+	if before >= maxPackages {
+		exceed(sub.Here.Value("range"), "the ranges make more than %d packages", maxPackages)
+	}
+	e.spend(32*len(e.vars), sub.Here.Value("range"))
+	vars := maps.Clone(e.vars)
+	vars["range.key"], vars["range.value"] = key, value
+	return vars
 }
 
 // targetVars are the variables of the third pass that do not depend on the package.
@@ -363,6 +386,7 @@ func (e *expander) environment(env *Environment, c *ImageConfig, vars map[string
 func (e *expander) finalise(text string, at yamlread.Place, vars map[string]string) (p phrase, ok bool) {
 	before := len(e.problems)
 	p = phrase{text: text, at: at}.plain(vars).strict(e.final, nil, &e.problems)
+	e.spend(len(p.text), at)
 	return p, len(e.problems) == before
 }
 
@@ -449,9 +473,16 @@ func (e *expander) output(v *variant, needs needSet) Output {
 		Name: v.name, Description: plainText(v.Description, v.vars), URL: plainText(v.URL, v.vars),
 		Annotations: plainMap(v.Annotations, v.vars),
 	}
+	e.spend(len(v.name)+len(o.Description)+len(o.URL), v.Here)
+	for _, text := range o.Annotations {
+		e.spend(len(text), v.Here)
+	}
 	o.Commit = cmp.Or(plainText(v.Commit, v.vars), plainText(e.recipe.Package.Commit, e.vars), e.target.Commit)
 	e.dependencies(&o, &v.Dependencies, v.vars)
 	o.declared(v.Options, v.Scriptlets, v.Checks, v.Setcap, v.Owners, v.vars)
+	for _, text := range o.Scriptlets {
+		e.spend(len(text), v.Here)
+	}
 	f := frame{scope: e.packageScope(v), vars: v.vars, at: "subpackage:" + o.Name, pkg: o.Name, steps: &o.Steps, needs: needs}
 	e.pipeline(v.Pipeline, f)
 	return o

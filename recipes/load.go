@@ -37,7 +37,7 @@ func LoadFile(file string) (*Recipe, error) {
 
 // load reads the recipe at name; mistakes call it shown.
 func load(fsys fs.FS, name, shown string) (*Recipe, error) {
-	data, err := fs.ReadFile(fsys, name)
+	data, err := yamlread.ReadFile(fsys, name)
 	if err != nil {
 		return nil, err
 	}

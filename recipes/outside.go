@@ -23,8 +23,13 @@ type Outside struct {
 // others with the same inputs (uri, or repository). They come in the order of the file,
 // builds before tests, one for each item of a range. Only the mistakes of what they give
 // are found.
-func OutsideOf(r *Recipe, t Target) ([]Outside, error) {
+func OutsideOf(r *Recipe, t Target) (all []Outside, err error) {
 	e := &expander{recipe: r, target: t}
+	defer func() {
+		if e.stopped(recover()) {
+			err = e.problems.Err()
+		}
+	}()
 	e.variables()
 	// Subpackages count whatever their condition says, so this is not variants.
 	var variants []variant
@@ -40,9 +45,7 @@ func OutsideOf(r *Recipe, t Target) ([]Outside, error) {
 		}
 		if table := tables[sub.Range]; table != nil {
 			for _, key := range slices.Sorted(maps.Keys(table.Items)) {
-				vars := maps.Clone(e.vars)
-				vars["range.key"], vars["range.value"] = key, table.Items[key]
-				variants = append(variants, variant{Subpackage: sub, vars: vars})
+				variants = append(variants, variant{Subpackage: sub, vars: e.rangeVars(sub, len(variants), key, table.Items[key])})
 			}
 		}
 	}
@@ -51,7 +54,6 @@ func OutsideOf(r *Recipe, t Target) ([]Outside, error) {
 		v.name = plainText(v.Name, v.vars)
 	}
 	e.stepScope(variants)
-	var all []Outside
 	var walk func(tasks []Task, f frame, v *variant)
 	walk = func(tasks []Task, f frame, v *variant) {
 		for i := range tasks {

@@ -85,7 +85,7 @@ func (p *Pipelines) read(name string) *pipelineFile {
 		return &pipelineFile{err: errNoPipeline}
 	}
 	for _, dir := range p.dirs {
-		data, err := fs.ReadFile(dir.FS, file)
+		data, err := yamlread.ReadFile(dir.FS, file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

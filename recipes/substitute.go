@@ -72,6 +72,9 @@ func (b *phraseBuilder) keep(start, end int) {
 
 // put adds a value in place of what stands at start in the old phrase.
 func (b *phraseBuilder) put(start int, value string) {
+	if b.text.Len()+len(value) > maxText {
+		exceed(b.of.at, "the text grows beyond %d MiB when its variables are replaced", maxText>>20)
+	}
 	b.spans = append(b.spans, span{b.text.Len(), b.of.origin(start), true})
 	b.text.WriteString(value)
 }

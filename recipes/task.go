@@ -64,7 +64,9 @@ func (e *expander) pipeline(tasks []Task, f frame) (ran int64) {
 
 // substitute takes text of a task through its passes.
 func (e *expander) substitute(text string, at yamlread.Place, f *frame) phrase {
-	return phrase{text: text, at: at}.plain(f.vars).strict(f.scope, nil, &e.problems)
+	p := phrase{text: text, at: at}.plain(f.vars).strict(f.scope, nil, &e.problems)
+	e.spend(len(p.text), at)
+	return p
 }
 
 // task compiles one task and what is below it; it reports whether the task runs.
@@ -73,6 +75,9 @@ func (e *expander) task(t *Task, f frame) bool {
 		f.recipe = t
 		first := len(e.problems)
 		defer func() { e.usedAt(first, t.Here) }()
+	}
+	if e.tasks++; e.tasks > maxTasks {
+		exceed(f.recipe.Here, "the recipe has more than %d steps, those of the pipelines it uses among them", maxTasks)
 	}
 	hidden := f.builtin() // what stands inside a built-in pipeline is not traced
 	trace := Traced{At: f.at, Uses: t.Uses}
@@ -329,6 +334,7 @@ func (e *expander) inputs(file, t *Task, with map[string]string, outer *scope) m
 		}
 		values[key] = ""
 		values[key] = phrase{text: input.Default, at: input.Here.Value("default")}.strict(s, nil, &e.problems).text
+		e.spend(len(values[key]), input.Here.Value("default"))
 		return values[key]
 	}
 	for _, name := range slices.Sorted(maps.Keys(file.Inputs)) {
@@ -381,6 +387,7 @@ func (e *expander) shell(t *Task, f *frame) string {
 		}
 	}
 	script := raw.strict(f.scope, form, &e.problems)
+	e.spend(len(script.text), at)
 	if len(e.problems) > before {
 		return ""
 	}

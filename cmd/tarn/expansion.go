@@ -180,5 +180,8 @@ func unknownRecipe(name string, known []string) error {
 	if hint := diag.DidYouMean(name, known); hint != "" {
 		return usagef("unknown recipe %q\n  hint: %s", name, hint)
 	}
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		return usagef("%q is a folder\n  hint: name its recipes: %s", name, filepath.Join(name, "*.yaml"))
+	}
 	return usagef("unknown recipe %q", name)
 }

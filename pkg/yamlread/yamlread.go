@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"reflect"
 	"slices"
@@ -32,6 +33,21 @@ const (
 	MaxDepth = 64      // of lists and mappings inside each other
 	MaxNodes = 1 << 20 // values in all, those behind an alias counted each time it is used
 )
+
+// ReadFile reads a file of fsys for [Decode]: no more of a larger one than Decode refuses.
+func ReadFile(fsys fs.FS, name string) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var b bytes.Buffer
+	if info, err := f.Stat(); err == nil {
+		b.Grow(int(min(info.Size(), MaxBytes)) + bytes.MinRead)
+	}
+	_, err = b.ReadFrom(io.LimitReader(f, MaxBytes+1))
+	return b.Bytes(), err
+}
 
 // Decoder reads files. Its zero value is strict.
 type Decoder struct {
@@ -81,7 +97,7 @@ func (d Decoder) Decode(file string, data []byte, into any) (Place, error) {
 func parse(doc *document, data []byte) (root *yaml.Node, problem *diag.Problem) {
 	whole := func(text string) *diag.Problem { return &diag.Problem{File: doc.file, Text: text} }
 	if len(data) > MaxBytes {
-		return nil, whole(fmt.Sprintf("file has %d bytes; the limit is %d", len(data), MaxBytes))
+		return nil, whole(fmt.Sprintf("file has more than %d bytes", MaxBytes))
 	}
 	// yaml.v3 reports some malformed input by panicking.
 	defer func() {

@@ -2,6 +2,8 @@ package yamlread_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -139,7 +141,7 @@ func TestLimits(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"aliases", laughs, "more than 1048576 values"},
 		{"depth", "raw: " + strings.Repeat("[", 100) + strings.Repeat("]", 100), "nested deeper than 64"},
-		{"size", "version: " + strings.Repeat("x", yamlread.MaxBytes), "the limit is 4194304"},
+		{"size", "version: " + strings.Repeat("x", yamlread.MaxBytes), "more than 4194304 bytes"},
 		{"a loop of aliases", "raw: &a [*a]", "nested deeper than 64"},
 	}
 	for _, test := range tests {
@@ -271,6 +273,22 @@ texts: []
 
 // Whatever the bytes are, reading ends, problems stand inside the file, and a
 // file without mistakes reads the same twice.
+// Of a file that is too large to be read no more is held than shows that it is.
+func TestReadFileStopsAtTheLimit(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "large.yaml")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, 1<<40); err != nil {
+		t.Skip(err)
+	}
+	data, err := yamlread.ReadFile(os.DirFS(dir), "large.yaml")
+	if err != nil || len(data) != yamlread.MaxBytes+1 {
+		t.Errorf("read %d bytes: %v", len(data), err)
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{"version: 1", "list: [{name: a}]", "a: &a [*a]", "inner: {<<: *x}", "raw: |\n  text", "\xff", "wait: 1h", "? [a]\n: b", "!!binary a: b"} {
 		f.Add([]byte(seed))
