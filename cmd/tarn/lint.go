@@ -62,13 +62,14 @@ for; --explain alone lists the rules.`,
 const everyRule = "*"
 
 func (a *app) runLint(ctx context.Context, o lintOptions, names []string) error {
-	if o.explain == everyRule && len(names) == 1 {
-		o.explain = names[0] // --explain RULE
-	}
-	if o.explain == everyRule {
+	switch {
+	case o.explain == everyRule && len(names) == 1:
+		return a.explainRule(names[0]) // --explain RULE
+	case o.explain != "" && len(names) > 0:
+		return usagef("--explain tells of one rule at a time\n  hint: tarn lint --explain lists them all")
+	case o.explain == everyRule:
 		return a.listRules()
-	}
-	if o.explain != "" {
+	case o.explain != "":
 		return a.explainRule(o.explain)
 	}
 	var files, wanted []string
