@@ -65,8 +65,9 @@ const (
 // What is refused: paths that are absolute or not clean, or stand there twice; what
 // is below something else than a folder; hard links to what is no earlier file of the
 // package; devices, pipes and sparse files; content that does not have its checksum;
-// bytes behind the archive; and what exceeds the Limits. As nothing is known of the
-// entries to come, whoever keeps what visit was given removes it after an error.
+// bytes behind the archive; files much bigger than the size that the package tells of;
+// and what exceeds the Limits. As nothing is known of the entries to come, whoever keeps
+// what visit was given removes it after an error.
 //
 // Entries that begin with a dot at the root are skipped, as apk does. The SHA1 of a
 // file for which the package names none is known when its content was read to the end.
@@ -95,7 +96,7 @@ func (p *Package) files(visit func(f *File, content io.Reader) error) error {
 	z.Multistream(false)
 	expanded := &limitedReader{r: z, left: p.limits.Data, limit: p.limits.Data}
 	t := tar.NewReader(expanded)
-	tree := newTree(p.limits)
+	tree := newTree(p.limits, p.Info.Size)
 	for {
 		h, err := t.Next()
 		if err == io.EOF {
@@ -293,11 +294,21 @@ type tree struct {
 	implied map[string]bool   // folders that have no entry of their own yet
 	links   map[string]string // hard links and the files that they are
 	entries int
+
+	told int64 // the size that the package tells of; 0 for none
+	size int64 // of its files so far, in bytes
 }
 
-func newTree(l Limits) *tree {
-	return &tree{limits: l, at: map[string]FileType{}, implied: map[string]bool{}, links: map[string]string{}}
+func newTree(l Limits, told int64) *tree {
+	return &tree{limits: l, told: told, at: map[string]FileType{}, implied: map[string]bool{}, links: map[string]string{}}
 }
+
+// How much bigger the files of a package may be than the size that it tells of. Tools
+// count in their own ways, some in KiB; what is beyond that is there to fill a disk.
+const (
+	toldFactor = 1024
+	toldSlack  = 64 << 20
+)
 
 // maxID is the highest user or group id that fits an archive's header as apk-tools reads it.
 const maxID = 0o7777777
@@ -309,6 +320,12 @@ func (t *tree) add(f *File) error {
 	}
 	if err := checkPath(f.Path, t.limits.Path); err != nil {
 		return fmt.Errorf("path %q: %v", shorten(f.Path), err)
+	}
+	if f.Type == TypeFile {
+		t.size += min(f.Size, t.limits.Data)
+	}
+	if t.told > 0 && t.size > toldSlack && t.size/toldFactor > t.told {
+		return fmt.Errorf("its files have %d bytes or more, and it tells of %d", t.size, t.told)
 	}
 	before, found := t.at[f.Path]
 	switch {

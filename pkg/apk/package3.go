@@ -142,7 +142,7 @@ func (p *Package) readMetadata() error {
 			return fmt.Errorf("trigger %q is no absolute path without spaces", shorten(t))
 		}
 	}
-	reader := fileReader3{values: v, tree: newTree(p.limits), acls: map[adb.Value]File{}, xattrs: map[adb.Value]map[string]string{}}
+	reader := fileReader3{values: v, tree: newTree(p.limits, p.Info.Size), acls: map[adb.Value]File{}, xattrs: map[adb.Value]map[string]string{}}
 	if err := reader.paths(root.At(packagePaths)); err != nil {
 		return err
 	}

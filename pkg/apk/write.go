@@ -175,7 +175,7 @@ func arrange(u Unsigned) ([]Content, error) {
 	if err := turnHardlinks(files); err != nil {
 		return nil, err
 	}
-	t := newTree(Limits{}.orDefault())
+	t := newTree(Limits{}.orDefault(), 0)
 	for i := range files {
 		f := &files[i].File
 		if err := t.add(f); err != nil {
