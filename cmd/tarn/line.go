@@ -38,7 +38,7 @@ type lineFlags struct {
 	arches        []string
 	repositories  []string
 	packages      []string
-	testPackages  []string // --test-package-append, of tarn test alone
+	testPackages  []string // --test-package-append, of tarn test and tarn plan
 	pipelineDirs  []string
 	libc          string
 	namespace     string
@@ -282,9 +282,14 @@ func (f *lineFlags) target(ws *workspace, arch apk.Arch) (recipes.Target, error)
 	}
 	if f.varsFile != "" {
 		var err error
-		if t.Vars, err = recipes.LoadVars(f.varsFile); err != nil {
+		if t.Vars, err = recipes.LoadVars(f.varsFile); errors.Is(err, fs.ErrNotExist) {
+			return t, usagef("--vars-file: %v", err)
+		} else if err != nil {
 			return t, err
 		}
+	}
+	if f.libc != "" && f.libc != "musl" && f.libc != "gnu" {
+		return t, usagef("--libc %q is not musl or gnu", f.libc)
 	}
 	return t, nil
 }

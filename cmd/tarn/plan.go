@@ -34,6 +34,7 @@ store does not know them, since a plan names exact packages.`,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.runPlan(cmd.Context(), o, args) },
 	}
 	o.add(cmd)
+	cmd.Flags().StringSliceVar(&o.testPackages, "test-package-append", nil, "a package that joins the environment of every test (--show script)")
 	cmd.Flags().StringVar(&o.show, "show", "id", "recipe, script, lock, id, explain (each line that the ID covers) or order")
 	return cmd
 }
