@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/bmatcuk/doublestar/v4"
 
@@ -338,9 +339,79 @@ func (c Context) sameFolders(from, to, p string) error {
 			}
 			return err
 		}
-		if err := c.Work.Chmod(path.Join(to, made), mode); err != nil {
+		if err := c.like(path.Join(from, made), path.Join(to, made), mode); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// like gives a new folder the mode of another one, which may be open for the moment.
+func (c Context) like(from, to string, mode fs.FileMode) error {
+	made, err := c.Work.Lstat(to)
+	if err != nil {
+		return err
+	}
+	delete(c.closed, inode(made)) // the number may be that of a folder that is gone
+	if info, err := c.Work.Stat(from); err == nil {
+		if closed, is := c.closed[inode(info)]; is {
+			mode = closed
+		}
+	}
+	if mode&0o700 != 0o700 && c.closed != nil {
+		c.closed[inode(made)] = mode
+		mode |= 0o700
+	}
+	return c.Work.Chmod(to, mode&modeBits)
+}
+
+// opened lets its owner into all folders of the packages while do runs: root gets into
+// folders of mode 0 or 0555 anyhow, and for an ordinary user the packages have to be the same.
+// Folders are known by their numbers, since they move.
+func (c Context) opened(do func(c Context) error) error {
+	c.closed = map[uint64]fs.FileMode{}
+	err := c.eachFolder(func(name string, info fs.FileInfo) error {
+		if info.Mode()&0o700 == 0o700 {
+			return nil
+		}
+		c.closed[inode(info)] = info.Mode()
+		return c.Work.Chmod(name, info.Mode().Perm()|0o700)
+	})
+	if err == nil {
+		err = do(c)
+	}
+	if len(c.closed) == 0 {
+		return err
+	}
+	type folder struct {
+		name string
+		mode fs.FileMode
+	}
+	var again []folder
+	err = errors.Join(err, c.eachFolder(func(name string, info fs.FileInfo) error {
+		if mode, is := c.closed[inode(info)]; is {
+			again = append(again, folder{name, mode})
+		}
+		return nil
+	}))
+	for _, f := range slices.Backward(again) { // what lies inside first
+		err = errors.Join(err, c.Work.Chmod(f.name, f.mode&modeBits))
+	}
+	return err
+}
+
+// eachFolder visits all folders of all packages, each before what lies in it.
+func (c Context) eachFolder(visit func(name string, info fs.FileInfo) error) error {
+	return c.walk(context.Background(), OutPath, func(p string, d fs.DirEntry) error {
+		if !d.IsDir() {
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return visit(p, info)
+	})
+}
+
+func inode(info fs.FileInfo) uint64 { return info.Sys().(*syscall.Stat_t).Ino }

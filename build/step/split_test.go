@@ -274,3 +274,36 @@ func TestPathsStayBelow(t *testing.T) {
 		}
 	}
 }
+
+// Folders that keep their owner out move for whoever builds, and keep their modes. Run
+// the tests as an ordinary user too: root gets in anywhere.
+func TestSplitClosedFolders(t *testing.T) {
+	root := tree(t, "a/usr/share/doc/x/locked/f", "a/usr/share/doc/x/g", "a/usr/lib/keep", "a-doc/")
+	modes := map[string]fs.FileMode{"usr/share/doc/x/locked": 0, "usr/share/doc/x": 0o555, "usr/share/doc": 0o555, "usr/share": 0o555, "usr/lib": 0o500}
+	for _, name := range []string{"usr/share/doc/x/locked", "usr/share/doc/x", "usr/share/doc", "usr/share", "usr/lib"} {
+		if err := root.Chmod("melange-out/a/"+name, modes[name]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	step := recipes.Step{Native: "split/alldocs", Package: "a-doc"}
+	if err := Do(t.Context(), Context{Work: root, Main: "a"}, step); err != nil {
+		t.Fatal(err)
+	}
+	for name, mode := range modes {
+		at := "melange-out/a-doc/" + name
+		if name == "usr/lib" {
+			at = "melange-out/a/" + name
+		}
+		info, err := root.Stat(at)
+		if err != nil && name != "usr/share/doc/x/locked" { // behind what is closed again
+			t.Error(err)
+		} else if err == nil && info.Mode().Perm() != mode {
+			t.Errorf("%s has the mode %v, want %v", at, info.Mode(), mode)
+		}
+	}
+	for _, name := range []string{"melange-out/a/usr/lib", "melange-out/a-doc/usr/share", "melange-out/a-doc/usr/share/doc", "melange-out/a-doc/usr/share/doc/x", "melange-out/a-doc/usr/share/doc/x/locked"} {
+		if err := root.Chmod(name, 0o755); err != nil { // for who clears up
+			t.Error(err)
+		}
+	}
+}

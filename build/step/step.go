@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -41,6 +42,8 @@ type Context struct {
 	Arch apk.Arch
 	// Time is the modification time of what is unpacked.
 	Time time.Time
+
+	closed map[uint64]fs.FileMode // see opened
 }
 
 // native is one step that tarn does itself.
@@ -72,6 +75,9 @@ func Do(ctx context.Context, c Context, s recipes.Step) error {
 	do, found := natives[s.Native]
 	if !found {
 		return fmt.Errorf("internal error: no native step %q", s.Native)
+	}
+	if s.Native == "strip" || strings.HasPrefix(s.Native, "split/") {
+		return c.opened(func(c Context) error { return do(ctx, c, s) })
 	}
 	return do(ctx, c, s)
 }
