@@ -209,9 +209,13 @@ func normalise(script string) (string, error) {
 	}
 	printer := printers.Get().(*syntax.Printer)
 	defer printers.Put(printer)
+	documents := strings.Contains(script, "<<") // looking for them costs
 	for rest := file.Stmts; len(rest) > 0; {
 		var node syntax.Node = rest[0]
-		n := besideDocuments(rest)
+		n := 1
+		if documents {
+			n = besideDocuments(rest)
+		}
 		if n > 1 {
 			node = &syntax.File{Stmts: rest[:n]}
 		}
