@@ -26,7 +26,7 @@ check: ## gofmt, vet (amd64 and arm64), staticcheck; changes nothing
 	$(GO) tool staticcheck ./...
 
 test: needs ## all tests
-	$(GO) test ./...
+	$(GO) test -timeout 40m ./...
 
 corpus: ## hold 1,702 recipes of others against what melange makes of them
 	CI=true $(GO) test -count 1 -v -run 'TestCorpus|TestExamples' ./recipes ./cmd/tarn
@@ -35,7 +35,7 @@ sandbox: needs build ## the promises of sandboxes, by backend, as root and as an
 	@.ci/sandbox
 
 race: needs ## all tests with the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -race ./...
+	CGO_ENABLED=1 $(GO) test -timeout 90m -race ./...
 
 demo: build ## the main job: packages from source, images, nginx served out of one
 	@mkdir -p $(OUT)/demo
