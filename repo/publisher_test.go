@@ -384,6 +384,33 @@ func TestRollback(t *testing.T) {
 	}
 }
 
+// What was withdrawn and published anew with other content can't come back: its file went
+// when it was withdrawn. The rollback brings all else, and tells of it.
+func TestRollbackBeforeWithdrawal(t *testing.T) {
+	m, st := new(storagetest.Memory), openStore(t)
+	p := publisher(t, m, st)
+	p.Snapshots, p.Replace, p.Readmit = 9, true, true
+	at := func(seconds int64) time.Time { return time.Unix(1_800_000_000+seconds, 0).UTC() }
+	p.Time = at(0)
+	mustPublish(t, p, unsigned(t, st, "a", "1-r0", "usr/a", "one"), unsigned(t, st, "b", "1-r0", "usr/b", "b"))
+	p.Time = at(100)
+	if _, err := p.Withdraw(t.Context(), []repo.Withdrawal{{Name: "a", Version: "1-r0"}}); err != nil {
+		t.Fatal(err)
+	}
+	p.Time = at(200)
+	mustPublish(t, p, unsigned(t, st, "a", "1-r0", "usr/a", "other"))
+	done, err := p.Rollback(t.Context(), at(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(done) != 1 || done[0].Packages != 1 || len(done[0].Withheld) != 1 || done[0].Withheld[0].Name != "a" {
+		t.Errorf("got %+v, want a withheld", done)
+	}
+	if wrong := whole(t, m); len(wrong) > 0 {
+		t.Errorf("%q", wrong)
+	}
+}
+
 func indexTime(t testing.TB, s repo.Storage) time.Time {
 	t.Helper()
 	data, _ := storagetest.Read(t, s, "x86_64/APKINDEX.tar.gz")

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,7 +16,7 @@ type RolledBack struct {
 	Arch     apk.Arch     `json:"arch"`
 	Time     time.Time    `json:"time"` // of the snapshot
 	Packages int          `json:"packages"`
-	Withheld []Withdrawal `json:"withheld,omitempty"` // what the snapshot had and was withdrawn since
+	Withheld []Withdrawal `json:"withheld,omitempty"` // what the snapshot had and was withdrawn since, and what is gone with that
 }
 
 // Rollback makes the index that was there at a time the newest one, in one moment for each
@@ -101,7 +102,12 @@ func (p *Publisher) toSnapshot(ctx context.Context, c *change, to time.Time, dir
 		i, listed := c.listed[e.FileName()]
 		same := listed && there[e.FileName()] && c.index.Entries[i].Checksum == e.Checksum && c.index.Entries[i].FileSize == e.FileSize
 		if !same {
-			if err := p.restore(ctx, c, e, dir, listed); err != nil {
+			err := p.restore(ctx, c, e, dir, listed)
+			if errors.Is(err, errGone) {
+				done.Withheld = append(done.Withheld, Withdrawal{Name: e.Name, Version: e.Version, Reason: errGone.Error(), Time: c.index.Time})
+				continue
+			}
+			if err != nil {
 				return nil, err
 			}
 		}
@@ -117,6 +123,11 @@ func (p *Publisher) toSnapshot(ctx context.Context, c *change, to time.Time, dir
 	c.dropped = nil
 	return done, nil
 }
+
+// errGone says of a package that a snapshot names that nothing can bring it back. What is
+// withdrawn goes at once, whatever snapshot names it, and is not remembered any more when
+// the version is published anew with other content.
+var errGone = errors.New("its file is gone since it was withdrawn")
 
 // restore makes sure that a package of a snapshot is at its place when the index names it.
 func (p *Publisher) restore(ctx context.Context, c *change, e *apk.Entry, dir string, listed bool) error {
@@ -135,7 +146,7 @@ func (p *Publisher) restore(ctx context.Context, c *change, e *apk.Entry, dir st
 	if there, err := is(kept); err != nil {
 		return err
 	} else if !there {
-		return &TrustError{e.FileName(), "the snapshot names it, and its file is not kept"}
+		return errGone
 	}
 	o, err := p.Storage.Open(ctx, kept, "")
 	if err != nil {
