@@ -95,7 +95,7 @@ func setUp(control *pid1.Channel) error {
 	}
 	program, err := set.enter()
 	if err != nil {
-		return control.Send(pid1.Failed(err))
+		return fail(control, err)
 	}
 	err = execute(program)
 	if errors.Is(err, unix.ENOENT) {
@@ -105,7 +105,21 @@ func setUp(control *pid1.Channel) error {
 		// some reaches no one, for nobody can trace this process.
 		return pid1.Serve(control)
 	}
-	return control.Send(pid1.Failed(err))
+	return fail(control, err)
+}
+
+// fail tells the parent what went wrong, and ends when the parent has let go: a socket
+// that is closed with a message unread, which is the next one, takes the answer with it.
+func fail(control *pid1.Channel, err error) error {
+	if err := control.Send(pid1.Failed(err)); err != nil {
+		return err
+	}
+	for {
+		var unread pid1.Serving
+		if _, err := control.Receive(&unread); err != nil {
+			return nil
+		}
+	}
 }
 
 // enter makes the sandbox around this process, gives up all power on this thread,
