@@ -536,3 +536,27 @@ func (zeros) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
 }
+
+// Who was killed right after a tree got its name has left its lock: nobody takes it
+// again, since the tree is there. The next one that opens the store removes it.
+func TestOpenRemovesLocksOfTheDead(t *testing.T) {
+	dir := t.TempDir()
+	s, err := store.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(dir, "locks", "tree-"+strings.Repeat("0", 64))
+	if err := os.WriteFile(left, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = store.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := os.Lstat(left); err == nil {
+		t.Error("the lock is still there")
+	}
+}

@@ -155,6 +155,8 @@ func Open(dir string) (*Store, error) {
 	if err := s.sweepTemp(); err != nil {
 		return nil, s.fault("open store", err)
 	}
+	// One who was killed after a tree got its name has left the lock on it.
+	s.sweepLocks()
 	err = s.makeTemp()
 	if isFull(err) {
 		// So that gc can work on a full disk.
