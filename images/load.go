@@ -217,6 +217,7 @@ func merge(base, top *Spec) *Spec {
 	m.Certificates.Here = top.Certificates.Here
 	m.Certificates.Additional = slices.Concat(base.Certificates.Additional, top.Certificates.Additional)
 	m.Certificates.Providers = slices.Concat(base.Certificates.Providers, top.Certificates.Providers)
+	m.Tests = mergeTests(base.Tests, top.Tests)
 	if top.Here.Has("distroless") {
 		m.Distroless = top.Distroless
 	}
@@ -285,6 +286,7 @@ func (l *loader) check(s *Spec) {
 		}
 	}
 	l.checkCertificates(s)
+	l.checkTests(s)
 }
 
 func (l *loader) checkContents(s *Spec) {

@@ -27,7 +27,8 @@ type Spec struct {
 	Certificates Certificates      `yaml:"certificates" json:"certificates,omitzero"`
 	// Distroless refuses an image that holds a shell, a package manager, or a file
 	// that gives rights to who runs it.
-	Distroless bool `yaml:"distroless" json:"distroless,omitempty"`
+	Distroless bool   `yaml:"distroless" json:"distroless,omitempty"`
+	Tests      *Tests `yaml:"tests" json:"-"`
 
 	// Path is the file, as it was given to Load; Files are all that were read, Path first.
 	Path  string   `yaml:"-" json:"-"`

@@ -77,6 +77,7 @@ var languages = map[string]language{
 			"format":            oneOf("", "tar"),
 			"layering.strategy": oneOf("", "single", "origin", "package"),
 			"paths.type":        oneOf("directory", "empty-file", "hardlink", "symlink", "permissions"),
+			"tests.files.type":  oneOf("", "file", "directory", "symlink"),
 		},
 	},
 	"workspace": {
