@@ -58,10 +58,12 @@ var stages = map[string][]string{
 var only = map[string][]string{
 	// The demo asks the nginx of an image for a page, on loopback; what ends in "test"
 	// serves archives to tests, on loopback.
-	"net/http": {"pkg/web", "build/source", "build/seed", "repo", "images", "cmd/demo", "build/source/mirrortest", "pkg/debian/debiantest"},
+	"net/http": {"pkg/web", "build/source", "build/seed", "repo", "images/registry", "cmd/demo", "build/source/mirrortest", "pkg/debian/debiantest"},
 	// Who gets bytes from outside: the client is shared, and whoever uses it checks them.
-	module + "pkg/web": {"build/source", "build/seed", "repo", "images"},
-	"os/exec":          {"pkg/sandbox", "pkg/host", "cmd/demo"},
+	module + "pkg/web": {"build/source", "build/seed", "repo", "images/registry"},
+	// Whoever talks with registries does so through one package.
+	"github.com/google/go-containerregistry/pkg/v1/remote": {"images/registry"},
+	"os/exec": {"pkg/sandbox", "pkg/host", "cmd/demo"},
 }
 
 // TestMapOfImports holds the sentences of the design on who may import whom.

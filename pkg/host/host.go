@@ -8,11 +8,14 @@
 //	crun, runc,  make containers                      Runtime (package sandbox/oci
 //	runsc, kata-runtime                               executes them in its namespaces)
 //	a signer     signs with a key that tarn has not   Sign
+//	docker-credential-NAME                            Credential
+//	             keeps passwords of registries
 //
 // A program gets an argument vector and never a shell, an environment that is
 // listed here and not that of the caller, no standard input, and a limit on what
-// it may print. It ends with the context, and its children with it. A signer, which
-// the user names, has the caller's environment and a digest to read.
+// it may print. It ends with the context, and its children with it. A signer and a
+// keeper of passwords, which the user names, have the caller's environment, and a digest
+// or the name of a registry to read.
 package host
 
 import (

@@ -345,7 +345,9 @@ func Passing(err error) bool {
 	if e, is := errors.AsType[net.Error](err); is && e.Timeout() {
 		return true
 	}
-	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, errStalled) || strings.Contains(err.Error(), "http2: ")
+	// Two of net/http's errors have no name outside it.
+	text := err.Error()
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, errStalled) || strings.Contains(text, "http2: ") || strings.Contains(text, "http: server closed idle connection")
 }
 
 // Overloaded reports whether a server that is there said that it cannot answer now.
