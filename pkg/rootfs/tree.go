@@ -434,3 +434,18 @@ func Kind(m fs.FileMode) string {
 	}
 	return "device"
 }
+
+// Of makes a tree of paths that stand already, as they are in an image that was read:
+// nothing is followed or added. Paths of one inode are hard links of each other.
+func Of(paths map[string]*Inode) *Tree {
+	t := New()
+	seen := make(map[*Inode]bool, len(paths))
+	for p, inode := range paths {
+		if seen[inode] {
+			inode.shared = true
+		}
+		seen[inode] = true
+		t.nodes[p] = &Node{Path: p, source: p, Inode: inode}
+	}
+	return t
+}
