@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,8 @@ func Init() {
 	default:
 		return
 	}
+	// Before the runtime has any of its own, which it needs to the end.
+	inherited = openDescriptors()
 	// Everything below that belongs to a thread (death signal, capabilities,
 	// filter) belongs to this one, which is also the one that executes.
 	runtime.LockOSThread()
@@ -55,6 +58,34 @@ func Init() {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// inherited are the descriptors, besides standard ones and the control socket, that this
+// process got from its parent.
+var inherited []int
+
+// openDescriptors lists what is open above the control socket. It opens a folder in the
+// plainest way: os would set up the runtime's poller, whose descriptors are not the parent's.
+func openDescriptors() []int {
+	dir, err := unix.Open("/proc/self/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil // what is left open has the flag of setUp, and goes with exec
+	}
+	defer unix.Close(dir)
+	var open []int
+	buf := make([]byte, 4096)
+	for {
+		n, err := unix.Getdents(dir, buf)
+		if n <= 0 || err != nil {
+			return open
+		}
+		_, _, names := unix.ParseDirent(buf[:n], -1, nil)
+		for _, name := range names {
+			if fd, err := strconv.Atoi(name); err == nil && fd > controlFD && fd != dir {
+				open = append(open, fd)
+			}
+		}
+	}
 }
 
 // run connects a stage with its parent and sees that it does not outlive it: by
@@ -81,8 +112,12 @@ func setUp(control *pid1.Channel) error {
 	if _, err := control.Receive(&set); err != nil {
 		return err
 	}
-	// Whatever the parent had open without the flag stays here and goes with exec.
+	// Whatever the parent had open without the flag is closed here; what this process
+	// opens itself goes with exec.
 	if !set.Off.Has(closedDescriptors) {
+		for _, fd := range inherited {
+			_ = unix.Close(fd)
+		}
 		if err := unix.CloseRange(controlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 			return fmt.Errorf("close the parent's descriptors on exec: %w", err)
 		}
