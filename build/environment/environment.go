@@ -102,9 +102,15 @@ func Assemble(ctx context.Context, st *store.Store, lock repo.Lock, o Options) (
 		}
 		env.Layers = append(env.Layers, tree.Dir)
 	}
-	for _, tree := range trees {
-		env.Layers = append(env.Layers, tree.Dir)
+	ids := make([]store.ActionID, len(lock))
+	for i, locked := range lock {
+		ids[i] = treeID(locked)
 	}
+	layers, err := layersOf(ctx, st, ids, trees, maxLayers-len(env.Layers))
+	if err != nil {
+		return nil, fmt.Errorf("assemble environment: %w", err)
+	}
+	env.Layers = append(env.Layers, layers...)
 	return env, nil
 }
 
@@ -152,10 +158,7 @@ func checksumOf(st *store.Store, digest store.Digest) (apk.Checksum, error) {
 // Unpack gives the tree of one package. A package is fetched only when its tree is
 // not there.
 func Unpack(ctx context.Context, st *store.Store, locked repo.Locked) (*store.Tree, error) {
-	h := store.NewHash("package tree")
-	h.Line("version", treeVersion)
-	h.Line("identity", locked.Identity)
-	tree, err := st.Tree(ctx, h.Sum(), func(root *os.Root) error {
+	tree, err := st.Tree(ctx, treeID(locked), func(root *os.Root) error {
 		digest, err := locked.Fetch(ctx, st)
 		if err != nil {
 			return err
@@ -171,6 +174,13 @@ func Unpack(ctx context.Context, st *store.Store, locked repo.Locked) (*store.Tr
 		return nil, fmt.Errorf("unpack %s: %w", locked.Entry.FullName(), err)
 	}
 	return tree, nil
+}
+
+func treeID(locked repo.Locked) store.ActionID {
+	h := store.NewHash("package tree")
+	h.Line("version", treeVersion)
+	h.Line("identity", locked.Identity)
+	return h.Sum()
 }
 
 // Extract unpacks a package file into a folder. Owners, setuid and setgid bits stay

@@ -110,6 +110,9 @@ func (b Backend) open(ctx context.Context, s sandbox.Spec) (sandbox.Sandbox, err
 	if err != nil {
 		return nil, err
 	}
+	if !namespace.Static() {
+		return nil, &sandbox.Lack{What: name + " can't start a first process that is linked with a loader, which this program is", Fix: "build it with CGO_ENABLED=0"}
+	}
 	if name != "crun" && !p.AllIDs && (p.UID != 0 || p.GID != 0) {
 		return nil, &sandbox.Lack{What: fmt.Sprintf("%s has no user but 0 inside for an ordinary user of the host; user %d, group %d were asked for", name, p.UID, p.GID), Fix: "--runner namespace, or crun"}
 	}
