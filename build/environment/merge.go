@@ -154,4 +154,3 @@ func linkFile(into *os.Root, name string, source *os.File) error {
 	defer dir.Close()
 	return unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(int(source.Fd())), int(dir.Fd()), path.Base(name), unix.AT_SYMLINK_FOLLOW)
 }
-
