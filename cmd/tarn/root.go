@@ -16,6 +16,7 @@ import (
 
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/sandbox/namespace"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/recipes"
 )
@@ -218,8 +219,24 @@ func (a *app) store(w *workspace) (*store.Store, error) {
 	st, err := store.Open(dir)
 	if err == nil {
 		a.stores = append(a.stores, st)
+		reclaim(st)
 	}
 	return st, err
+}
+
+// reclaim removes what a killed build of an ordinary user left that belongs to its
+// subordinate ids: only in a namespace that has them can it be taken back. What is still
+// there then is the next one's to try, as it is where nothing can be done.
+func reclaim(st *store.Store) {
+	var users namespace.Backend
+	for _, dir := range st.Leftovers() {
+		if os.Geteuid() == 0 || !users.Several() {
+			return
+		}
+		if _, err := users.Take(context.Background(), dir, 0, 0); err == nil {
+			_ = store.RemoveAll(dir)
+		}
+	}
 }
 
 // printJSON writes a result for programs.

@@ -82,6 +82,10 @@ func TestScripts(t *testing.T) {
 				return hasSandbox()
 			case "several-users":
 				return namespace.Backend{}.Several(), nil
+			case "subordinate":
+				_, err := exec.LookPath("newuidmap")
+				_, list := os.Stat("/etc/subuid")
+				return err == nil && list == nil, nil
 			case "root":
 				return os.Getuid() == 0, nil
 			case "apk":

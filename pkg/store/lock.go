@@ -194,7 +194,7 @@ func isDead(dir string) (dead bool, release func()) {
 
 // sweepTemp removes the temporary folders of dead processes. What cannot be
 // removed (files of subordinate users, a folder that something is still mounted
-// on) is left for a later time and stands in no one's way.
+// on) is left for Leftovers or a later time, and stands in no one's way.
 func (s *Store) sweepTemp() error {
 	dirs, err := os.ReadDir(filepath.Join(s.dir, "tmp"))
 	if err != nil {
@@ -208,4 +208,22 @@ func (s *Store) sweepTemp() error {
 		}
 	}
 	return nil
+}
+
+// Leftovers are the temporary folders of dead processes that Open could not remove, such as
+// those with files of subordinate users, for whoever has a way to.
+func (s *Store) Leftovers() []string {
+	dirs, err := os.ReadDir(filepath.Join(s.dir, "tmp"))
+	if err != nil {
+		return nil
+	}
+	var left []string
+	for _, d := range dirs {
+		dir := filepath.Join(s.dir, "tmp", d.Name())
+		if dead, release := isDead(dir); dead {
+			release()
+			left = append(left, dir)
+		}
+	}
+	return left
 }
