@@ -1,10 +1,12 @@
 package images
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"hash"
 	"io/fs"
 	"maps"
 	"path"
@@ -36,10 +38,10 @@ func Load(fsys fs.FS, file string) (*Spec, error) {
 
 // LoadAs is Load where messages, and all places, call a file of fsys by what name gives.
 func LoadAs(fsys fs.FS, file string, name func(file string) string) (*Spec, error) {
-	l := &loader{fsys: fsys, name: name}
+	l := &loader{fsys: fsys, name: name, sum: sha256.New()}
 	s := l.load(path.Clean(file), nil)
 	if s != nil {
-		s.Path, s.Files = file, l.files
+		s.Path, s.Files, s.Checksum = file, l.files, sumText("sha256-", l.sum.Sum(nil))
 		if !imageName.MatchString(s.Name()) {
 			l.problems = append(l.problems, diag.Problem{
 				File: l.name(file), Text: fmt.Sprintf("%q cannot be the name of an image, which is its file's", s.Name()),
@@ -83,6 +85,7 @@ type loader struct {
 	fsys     fs.FS
 	name     func(string) string
 	files    []string
+	sum      hash.Hash // of all files, in the order of files
 	problems diag.Problems
 }
 
@@ -103,6 +106,7 @@ func (l *loader) load(file string, chain []string) *Spec {
 	}
 	if !slices.Contains(l.files, file) {
 		l.files = append(l.files, file)
+		l.sum.Write(data)
 	}
 	var s Spec
 	root, err := yamlread.Decode(l.name(file), data, &s)

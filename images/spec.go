@@ -33,6 +33,9 @@ type Spec struct {
 	// Path is the file, as it was given to Load; Files are all that were read, Path first.
 	Path  string   `yaml:"-" json:"-"`
 	Files []string `yaml:"-" json:"-"`
+	// Checksum is "sha256-" and base64: the digest of the bytes of Files, one after the
+	// other, as locks have it.
+	Checksum string `yaml:"-" json:"-"`
 	// World is Contents.Packages read, each with its place.
 	World []solve.Requirement `yaml:"-" json:"-"`
 }

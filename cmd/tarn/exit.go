@@ -105,13 +105,13 @@ func exitCode(err error) int {
 		return exitPolicy
 	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err), is[*debian.SignatureError](err):
 		return exitTrust
-	case is[*source.Error](err), is[*repo.UnreachableError](err):
+	case is[*source.Error](err), is[*repo.UnreachableError](err), is[*images.LostError](err):
 		return exitSource
 	case is[*solve.Conflict](err), is[*solve.Ambiguous](err), is[rootfs.ConflictError](err):
 		return exitSolution
 	case is[*build.CheckError](err):
 		return exitFailed
-	case is[diag.Problems](err), is[diag.Problem](err):
+	case is[diag.Problems](err), is[diag.Problem](err), is[*images.StaleError](err):
 		return exitFile
 	}
 	return exitFailed

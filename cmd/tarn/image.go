@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +32,9 @@ type imageOptions struct {
 	tag       string
 	buildDate string
 	files     bool
+	lockfile  string
+	noLock    bool
+	jobs      int
 }
 
 func (a *app) imageCommand() *cobra.Command {
@@ -43,30 +49,49 @@ func (a *app) imageCommand() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.imageBuildCommand(), a.imageShowCommand())
+	cmd.AddCommand(a.imageBuildCommand(), a.imageLockCommand(), a.imageShowCommand())
 	return cmd
 }
 
 func (o *imageOptions) add(cmd *cobra.Command) {
+	o.addSources(cmd)
+	f := cmd.Flags()
+	f.StringVar(&o.lockfile, "lockfile", "", "the lock with the exact packages, of tarn or apko (default: NAME.lock.json beside the image file, where it is there)")
+	f.BoolVar(&o.noLock, "no-lock", false, "take the best packages there are, whatever a lock says")
+	f.StringVar(&o.buildDate, "build-date", "", "when the image was created, as RFC 3339 or Unix seconds (default: $SOURCE_DATE_EPOCH, else when its newest package was built)")
+}
+
+// addSources adds the flags that say which packages there are.
+func (o *imageOptions) addSources(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&o.arches, "arch", nil, "architectures (default: the image file's archs, else this machine's)")
 	f.StringSliceVarP(&o.repositories, "repository-append", "r", nil, "a further repository: a folder or an address")
 	o.trustFlags.add(f)
 	f.StringSliceVarP(&o.packages, "package-append", "p", nil, "a further package")
-	f.StringVar(&o.buildDate, "build-date", "", "when the image was created, as RFC 3339 or Unix seconds (default: $SOURCE_DATE_EPOCH, else when its newest package was built)")
 	o.addUntrusted(f, "ignore-signatures")
 }
 
-// composer composes the images of one run.
+// composer composes the images of one run. Its methods may be called from several
+// goroutines.
 type composer struct {
 	*app
 	ws    *workspace
 	store *store.Store
 	keys  *sign.Keyring
 	o     imageOptions
+
+	stage func(image, stage string) // told what is being done, where not nil
+	said  io.Writer                 // for what the user should know meanwhile
+
+	locked  sync.Map // the lock that was used, by image file
+	opening sync.Mutex
+	opened  map[string]*repo.Repository // so that an index is read once for all images and architectures
 }
 
 func (a *app) openComposer(o imageOptions) (*composer, error) {
+	if o.lockfile != "" && o.noLock {
+		return nil, usagef("--lockfile and --no-lock exclude each other")
+	}
 	ws, err := a.workspace()
 	if err != nil {
 		return nil, err
@@ -79,10 +104,18 @@ func (a *app) openComposer(o imageOptions) (*composer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &composer{a, ws, st, keys, o}, nil
+	return &composer{app: a, ws: ws, store: st, keys: keys, o: o, said: a.err, opened: map[string]*repo.Repository{}}, nil
 }
 
-// specs reads the named image files, or all.
+// begin tells that a stage of an image's way begins.
+func (c *composer) begin(s *images.Spec, stage string) {
+	if c.stage != nil {
+		c.stage(s.Name(), stage)
+	}
+}
+
+// specs reads the named image files, or all. Beside mistakes in some of them it gives the
+// others.
 func (c *composer) specs(names []string) ([]*images.Spec, error) {
 	if len(names) == 0 {
 		for _, dir := range c.ws.Images {
@@ -111,6 +144,9 @@ func (c *composer) specs(names []string) ([]*images.Spec, error) {
 			return nil, err
 		}
 		specs = append(specs, s)
+	}
+	if len(specs) > 1 && c.o.lockfile != "" {
+		return nil, usagef("--lockfile is for one image, and there are %d", len(specs))
 	}
 	return specs, problems.Err()
 }
@@ -162,33 +198,17 @@ func (c *composer) imageFile(name string) (string, error) {
 	return "", usagef("unknown image %q%s", name, hint)
 }
 
-// compose solves and composes an image for the architectures asked for.
-func (c *composer) compose(ctx context.Context, s *images.Spec) ([]*images.Image, error) {
+// arches are the architectures that an image is composed for.
+func (c *composer) arches(s *images.Spec) ([]apk.Arch, error) {
 	names := c.o.arches
 	if len(names) == 0 {
 		names = s.Archs
 	}
-	arches, err := parseArches(names)
-	if err != nil {
-		return nil, err
-	}
-	var composed []*images.Image
-	for _, arch := range arches {
-		image, err := c.composeArch(ctx, s, arch)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", relative(s.Path), err)
-		}
-		composed = append(composed, image)
-	}
-	return composed, nil
+	return parseArches(names)
 }
 
-func (c *composer) composeArch(ctx context.Context, s *images.Spec, arch apk.Arch) (*images.Image, error) {
-	set, keyFiles, err := c.repositories(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	// The image's world is what was asked for, by its file or by flags.
+// asked is an image file whose world is what was asked for, by it or by flags.
+func (c *composer) asked(s *images.Spec) (*images.Spec, error) {
 	asked := *s
 	asked.World = slices.Clone(s.World)
 	for _, text := range c.o.packages {
@@ -199,22 +219,77 @@ func (c *composer) composeArch(ctx context.Context, s *images.Spec, arch apk.Arc
 		r.From = "--package-append"
 		asked.World = append(asked.World, r)
 	}
-	lock, err := set.Resolve(ctx, arch, asked.World, solve.Options{AnyRevision: true})
+	return &asked, nil
+}
+
+// compose composes an image for the architectures asked for, of the packages that its
+// lock names, or, without one, of the best there are.
+func (c *composer) compose(ctx context.Context, s *images.Spec) ([]*images.Image, error) {
+	composed, err := c.composeArches(ctx, s)
+	switch {
+	case err == nil, is[*images.StaleError](err), is[*usageError](err):
+		return composed, err
+	case is[*images.LostError](err):
+		return nil, fmt.Errorf("%w\n  hint: take what there is now: tarn image lock %s", err, c.called(s))
+	}
+	placed, _ := diag.Of(err)
+	if len(placed) > 0 && !slices.ContainsFunc(placed, func(p diag.Problem) bool { return p.File == "" }) {
+		return nil, err
+	}
+	err = fmt.Errorf("%s: %w", relative(s.Path), err)
+	if _, locked := c.locked.Load(s.Path); locked && is[*repo.TrustError](err) {
+		err = fmt.Errorf("%w\n  hint: where that is meant: tarn image lock %s", err, c.called(s))
+	}
+	return nil, err
+}
+
+func (c *composer) composeArches(ctx context.Context, s *images.Spec) ([]*images.Image, error) {
+	arches, err := c.arches(s)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.tellDoubles(ctx, c.err, set, arch, lock); err != nil {
+	asked, err := c.asked(s)
+	if err != nil {
 		return nil, err
 	}
-	packages := make([]images.Package, len(lock))
-	for i, locked := range lock {
-		digest, err := locked.Fetch(ctx, c.store)
+	lock, err := c.readLock(s)
+	if err != nil {
+		return nil, err
+	}
+	if lock != nil {
+		fmt.Fprintf(c.said, "%s: the packages are those of %s\n", s.Name(), lock.Path)
+		c.locked.Store(s.Path, lock.Path)
+		if err := c.checkLock(lock, asked, arches); err != nil {
+			return nil, err
+		}
+	}
+	from, err := c.sources(ctx, s, lock)
+	if err != nil {
+		return nil, err
+	}
+	var composed []*images.Image
+	for _, arch := range arches {
+		image, err := c.composeArch(ctx, asked, arch, lock, from)
 		if err != nil {
 			return nil, err
 		}
-		packages[i] = images.Package{Entry: locked.Entry, Digest: digest, From: locked.From}
+		composed = append(composed, image)
 	}
-	o := images.Options{Arch: arch, Store: c.store, Keys: keyFiles}
+	return composed, nil
+}
+
+func (c *composer) composeArch(ctx context.Context, s *images.Spec, arch apk.Arch, lock *images.Lock, from *packageSources) (*images.Image, error) {
+	var packages []images.Package
+	var err error
+	if lock != nil {
+		packages, err = c.lockedPackages(ctx, s, arch, lock, from)
+	} else {
+		packages, err = c.bestPackages(ctx, s, arch, from)
+	}
+	if err != nil {
+		return nil, err
+	}
+	o := images.Options{Arch: arch, Store: c.store, Keys: from.keys}
 	date := c.o.buildDate
 	if date == "" {
 		date = os.Getenv("SOURCE_DATE_EPOCH")
@@ -224,54 +299,125 @@ func (c *composer) composeArch(ctx context.Context, s *images.Spec, arch apk.Arc
 			return nil, err
 		}
 	}
-	return images.Compose(ctx, &asked, packages, o)
+	c.begin(s, "compose")
+	return images.Compose(ctx, s, packages, o)
 }
 
-// repositories are where an image's packages come from: the workspace's own
-// repository, those of the image file, those of flags and workspace.
-func (c *composer) repositories(ctx context.Context, s *images.Spec) (repo.Set, map[string][]byte, error) {
-	keyFiles := map[string][]byte{}
-	keys := c.keys
-	for _, location := range s.Contents.Keyring {
-		name, data, err := c.readKey(ctx, location)
+// bestPackages solves what an image asks for, and fetches the packages.
+func (c *composer) bestPackages(ctx context.Context, s *images.Spec, arch apk.Arch, from *packageSources) ([]images.Package, error) {
+	c.begin(s, "resolve")
+	lock, err := c.resolve(ctx, s, arch, from)
+	if err != nil {
+		return nil, err
+	}
+	c.begin(s, "fetch")
+	return c.fetchAll(ctx, lock)
+}
+
+func (c *composer) resolve(ctx context.Context, s *images.Spec, arch apk.Arch, from *packageSources) (repo.Lock, error) {
+	if len(from.set) == 0 {
+		return nil, errors.New("there is no repository to take packages from\n  hint: tarn build, or name one with --repository-append")
+	}
+	lock, err := from.set.Resolve(ctx, arch, s.World, solve.Options{AnyRevision: true})
+	if err != nil {
+		return nil, err
+	}
+	return lock, c.tellDoubles(ctx, c.said, from.set, arch, lock)
+}
+
+// fetchAll puts solved packages into the store.
+func (c *composer) fetchAll(ctx context.Context, lock repo.Lock) ([]images.Package, error) {
+	packages := make([]images.Package, len(lock))
+	for i, locked := range lock {
+		digest, err := locked.Fetch(ctx, c.store)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		key, err := sign.ParsePublic(name, data)
-		if err == nil {
-			err = keys.Add(key)
+		packages[i] = images.Package{Entry: locked.Entry, Digest: digest, From: locked.From}
+	}
+	return packages, nil
+}
+
+// packageSources are where an image's packages come from: the workspace's own repository,
+// those of the image file, those of flags and workspace.
+type packageSources struct {
+	set   repo.Set
+	names []string          // of the set, as a lock calls them
+	keys  map[string][]byte // of the image file's keyring, by file name
+}
+
+// sources opens them. The keys are the lock's, where it has them: then no server is asked,
+// and what is written into the image is what was locked.
+func (c *composer) sources(ctx context.Context, s *images.Spec, lock *images.Lock) (*packageSources, error) {
+	from := &packageSources{keys: map[string][]byte{}}
+	known := false
+	if lock != nil {
+		from.keys, known = lock.Keys(s.Contents.Keyring)
+	}
+	if !known {
+		from.keys = map[string][]byte{}
+		for _, location := range s.Contents.Keyring {
+			name, data, err := c.readKey(ctx, location)
+			if err != nil {
+				return nil, err
+			}
+			from.keys[name] = data
 		}
-		if err != nil {
-			return nil, nil, err
+	}
+	keys, id := c.keys, ""
+	if len(from.keys) > 0 {
+		// They vouch for what this image asks, and for no other image's repositories.
+		var err error
+		if keys, err = keyring(c.ws, c.o.keyrings); err != nil {
+			return nil, err
 		}
-		keyFiles[name] = data
+		for _, name := range slices.Sorted(maps.Keys(from.keys)) {
+			key, err := sign.ParsePublic(name, from.keys[name])
+			if err == nil {
+				err = keys.Add(key)
+			}
+			if err != nil {
+				return nil, err
+			}
+			id += "\n" + name + "\n" + string(store.DigestOf(from.keys[name]))
+		}
 	}
 	var locations []string
-	own := c.ws.path(c.ws.Packages)
-	if _, err := os.Stat(own); err == nil {
-		locations = append(locations, own)
+	if _, err := os.Stat(c.ws.path(c.ws.Packages)); err == nil {
+		locations = append(locations, c.ws.Packages)
 	}
 	locations = slices.Concat(locations, s.Contents.Repositories, s.Contents.BuildRepositories, c.o.repositories, c.ws.Repositories)
-	var set repo.Set
 	for _, text := range locations {
 		tag, location := cutTag(text)
+		name := c.lockName(location)
 		if !strings.Contains(location, "://") {
 			location = c.ws.path(location)
 		}
-		r, err := c.openRepository(c.ws, c.store, &c.o.trustFlags, keys, location)
+		r, err := c.openOnce(location, keys, id)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
+		var source repo.Source = r
 		if tag != "" {
-			set = append(set, repo.Tagged{Source: r, Tag: tag})
-			continue
+			source = repo.Tagged{Source: r, Tag: tag}
 		}
-		set = append(set, r)
+		from.set, from.names = append(from.set, source), append(from.names, name)
 	}
-	if len(set) == 0 {
-		return nil, nil, errors.New("there is no repository to take packages from\n  hint: tarn build, or name one with --repository-append")
+	return from, nil
+}
+
+// openOnce opens a repository, once for all images that trust the same keys.
+func (c *composer) openOnce(location string, keys *sign.Keyring, keysID string) (*repo.Repository, error) {
+	c.opening.Lock()
+	defer c.opening.Unlock()
+	if r := c.opened[location+keysID]; r != nil {
+		return r, nil
 	}
-	return set, keyFiles, nil
+	r, err := c.openRepository(c.ws, c.store, &c.o.trustFlags, keys, location)
+	if err == nil {
+		c.opened[location+keysID] = r
+	}
+	return r, err
 }
 
 // readKey reads a public key that an image file names: a file, or an address.

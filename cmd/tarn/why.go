@@ -185,16 +185,35 @@ func (c *composer) solveImage(ctx context.Context, name, archName string) (*solv
 	if err != nil {
 		return nil, err
 	}
-	set, _, err := c.repositories(ctx, specs[0])
+	s, options := specs[0], solve.Options{AnyRevision: true}
+	locked, err := c.readLock(s)
 	if err != nil {
 		return nil, err
 	}
-	options := solve.Options{AnyRevision: true}
-	lock, err := set.Resolve(ctx, arch, specs[0].World, options)
+	from, err := c.sources(ctx, s, locked)
 	if err != nil {
 		return nil, err
 	}
-	return &solvedWorld{specs[0].World, lock.Packages(), options}, nil
+	if locked == nil {
+		lock, err := c.resolve(ctx, s, arch, from)
+		if err != nil {
+			return nil, err
+		}
+		return &solvedWorld{s.World, lock.Packages(), options}, nil
+	}
+	fmt.Fprintf(c.said, "%s: the packages are those of %s\n", s.Name(), locked.Path)
+	if err := c.checkLock(locked, s, []apk.Arch{arch}); err != nil {
+		return nil, err
+	}
+	packages, err := c.lockedPackages(ctx, s, arch, locked, from)
+	if err != nil {
+		return nil, err
+	}
+	solution := make([]*solve.Package, len(packages))
+	for i, p := range packages {
+		solution[i] = &solve.Package{Entry: p.Entry, From: p.From}
+	}
+	return &solvedWorld{s.World, solution, options}, nil
 }
 
 // whyChain is a way from the world to a package.
