@@ -14,6 +14,7 @@ import (
 	"github.com/tarn-build/tarn/build/environment"
 	"github.com/tarn-build/tarn/build/plan"
 	"github.com/tarn-build/tarn/build/source"
+	"github.com/tarn-build/tarn/build/source/prefetch"
 	"github.com/tarn-build/tarn/build/step"
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/sandbox"
@@ -47,6 +48,9 @@ type Builder struct {
 	OnFailure func(ctx context.Context, p *Pause) (Choice, error)
 	// KeepWork keeps the sandbox of a build that succeeded too.
 	KeepWork bool
+	// Exceptions are the permissions to use the network, by recipe, that a workspace gives;
+	// they count for plans that are Online.
+	Exceptions map[string]*sandbox.Access
 	// Again builds although the store knows the outcome, and remembers nothing.
 	Again bool
 }
@@ -68,7 +72,7 @@ func (b *Builder) report(recipe, stage, detail string) {
 // it is the whole story.
 func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	s := p.Script
-	if s.Network != "" {
+	if s.Network != "" && p.Online == "" {
 		return nil, &PolicyError{s.Recipe, fmt.Sprintf("%s asks for the network while it builds: %s", s.Name, s.Network)}
 	}
 	if result, err := b.recall(p.ID()); err != nil {
@@ -86,6 +90,9 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := b.prefetched(ctx, p, env); err != nil {
+		return nil, err
+	}
 	work, done, err := b.openWork(s)
 	if err != nil {
 		return nil, err
@@ -101,6 +108,9 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.Online != "" {
+		spec.Network = b.Exceptions[s.Name]
+	}
 	box, err := b.Sandbox.Open(ctx, spec)
 	if err != nil {
 		return nil, err
@@ -108,7 +118,7 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	defer box.Close()
 	r := b.runner(s, env, box, work, log)
 	r.name, r.spec, r.given, r.touched = s.Name, spec, s.Environment.Given, b.From != ""
-	r.owners = b.ownersOf(work, spec)
+	r.owners, r.online = b.ownersOf(work, spec), p.Online
 	// Whatever happens, nothing stays that the caller could not remove.
 	defer func() { _ = r.owners.take(context.WithoutCancel(ctx)) }()
 	if err := r.runAll(ctx, p, done); err != nil {
@@ -150,6 +160,9 @@ func (r *runner) runAll(ctx context.Context, p *plan.Plan, done int) error {
 		if err := placeFiles(r.work.root, p, r.Sources); err != nil {
 			return err
 		}
+	}
+	if err := r.placePrefetched(ctx, p); err != nil {
+		return err
 	}
 	r.setEpoch()
 	number := 0
@@ -356,6 +369,9 @@ type runner struct {
 	given   map[string]string // of files that may hold secrets
 	owners  *owners           // nil in a test
 	touched bool              // somebody did more than the recipe says
+
+	prefetched *prefetch.Entry // what the work folder has of it
+	online     string          // why there is a network
 }
 
 func (b *Builder) runner(s *recipes.Script, env *environment.Environment, box sandbox.Sandbox, w *work, log *logFile) *runner {
@@ -380,19 +396,25 @@ func (r *runner) run(ctx context.Context, s recipes.Step) error {
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
+	hint := r.hint(s, err)
+	if hint == "" {
+		hint, err = r.unfetched(s, err)
+	}
 	command := r.log.command()
 	if one := strings.TrimSpace(s.Shell); command == "" && !strings.Contains(one, "\n") {
 		command = printable([]byte(one))
 	}
 	return &StepError{
 		Recipe: r.script.Name, File: r.script.Recipe, Line: s.Line, Step: s.Name, At: s.At,
-		Command: command, Err: err, Tail: r.log.tail(), Log: r.log.path, Hint: r.hint(s, err),
+		Command: command, Err: err, Tail: r.log.tail(), Log: r.log.path, Hint: hint,
 	}
 }
 
 // do does one step.
 func (r *runner) do(ctx context.Context, s recipes.Step) error {
 	switch {
+	case s.Native == "" && s.Shell == "" && s.Prefetch != "":
+		return nil // it prefetches for later ones
 	case s.Native == "" && s.Shell == "" && strings.HasPrefix(s.Dir, step.WorkPath+"/"):
 		return r.native.Work.MkdirAll(strings.TrimPrefix(s.Dir, step.WorkPath+"/"), 0o755)
 	case s.Native != "":

@@ -34,6 +34,8 @@ type argumentsTest struct {
 	there map[string]string // files afterwards, below the work folder; OUT as above
 	gone  []string
 	fails string // part of what it says when it fails
+	// prefetch runs the script that downloads, in place of the step's own.
+	prefetch bool
 }
 
 // nothing is what a stand-in does beside being recorded.
@@ -150,6 +152,28 @@ var argumentsTests = []argumentsTest{
 	{uses: "ruby/install", with: map[string]string{"gem-file": "x y.gem", "version": "1.2", "dir": "sub", "opts": "-- --with-x='a b'"}, tools: map[string]string{"gem": "", "ruby": "echo /g"}, files: map[string]string{"sub/x": ""},
 		want: "ruby -e 'puts Gem.default_dir'\ngem install 'x y.gem' --install-dir OUT/g --bindir OUT/usr/bin --version 1.2 --ignore-dependencies --no-document --local --verbose -- '--with-x=a b'"},
 	{uses: "ruby/install", with: map[string]string{"version": "1"}, tools: tools("gem", "ruby"), fails: "give gem or gem-file"},
+	{uses: "prefetch/go", prefetch: true, with: map[string]string{"modroot": "sub", "packages": "a@v1 'b@v2'"}, tools: tools("go"), files: map[string]string{"sub/go.mod": ""}, want: "go mod download\ngo install -n a@v1\ngo install -n b@v2"},
+	{uses: "prefetch/go", prefetch: true, tools: tools("go"), files: map[string]string{"go.mod": "", "vendor/modules.txt": ""}, want: ""},
+	{uses: "prefetch/npm", prefetch: true, with: map[string]string{"modroot": "sub", "opts": "--omit=dev"}, tools: map[string]string{"npm": "cat package-lock.json; : >made"}, files: map[string]string{"sub/package-lock.json": "{}"},
+		want: "npm ci --ignore-scripts --omit=dev", gone: []string{"sub/made"}},
+	{uses: "prefetch/npm", prefetch: true, tools: tools("npm"), fails: "there is no package-lock.json in"},
+	{uses: "prefetch/cargo", prefetch: true, with: map[string]string{"modroot": "sub"}, tools: map[string]string{"cargo": "echo config"}, files: map[string]string{"sub/Cargo.toml": "", "sub/Cargo.lock": ""},
+		want:  "cargo vendor --respect-source-config --versioned-dirs --no-delete --manifest-path WORK/sub/Cargo.toml --locked WORK/vendor",
+		there: map[string]string{"config.toml": "config\n"}},
+	{uses: "prefetch/pip", prefetch: true, with: map[string]string{"requirements": "a.txt b.txt", "packages": "x==1 'y>2'"}, tools: tools("python3"),
+		want: "python3 -m pip download --only-binary :all: --dest WORK/pip -r a.txt\npython3 -m pip download --only-binary :all: --dest WORK/pip -r b.txt\npython3 -m pip download --only-binary :all: --dest WORK/pip x==1 'y>2'"},
+
+	{uses: "go/build", prefetch: true, with: map[string]string{"packages": ".", "output": "a", "modroot": "sub", "deps": "m@v1 n@v2", "tidy": "true"}, tools: tools("go"), files: map[string]string{"sub/go.mod": "", "go.sum.local": "ours\n"},
+		want: "go mod tidy\ngo get m@v1 n@v2\ngo mod tidy\ngo mod download", there: map[string]string{"sub/go.sum": "ours\n"}},
+	{uses: "go/build", prefetch: true, with: map[string]string{"packages": ".", "output": "a"}, tools: tools("go"), files: map[string]string{"go.mod": "", "vendor/modules.txt": ""}, want: ""},
+	{uses: "go/build/v2", prefetch: true, tools: tools("go"), files: map[string]string{"go.mod": "", "go.mod.local": "ours\n"}, want: "go mod download", there: map[string]string{"go.mod": "ours\n"}},
+	{uses: "go/install", prefetch: true, with: map[string]string{"package": "m/cmd/a", "version": "v1.2.3", "tags": "x"}, tools: tools("go"), want: "go install -n -tags netgo,osusergo,x m/cmd/a@v1.2.3"},
+	{uses: "go/bump", prefetch: true, with: map[string]string{"deps": "a@v1\nb@v2"}, tools: tools("gobump"), want: "gobump --packages 'a@v1 b@v2' --tidy=true --show-diff=false"},
+	{uses: "cargo/build", prefetch: true, tools: tools("cargo"), files: map[string]string{"Cargo.toml": ""}, want: "cargo vendor --respect-source-config --versioned-dirs --no-delete --manifest-path WORK/Cargo.toml WORK/vendor"},
+	{uses: "npm/install", prefetch: true, with: map[string]string{"package": "x", "version": "1.2", "overrides": "a@1"}, tools: tools("npm", "node"), env: []string{"npm_config_before"},
+		want: "npm_config_before=2026-01-01T00:00:00Z npm install -g --ignore-scripts x@1.2 -prefix TMP\nnpm_config_before=2026-01-01T00:00:00Z node -e SCRIPT x 1.2 a@1\nnpm_config_before=2026-01-01T00:00:00Z npm install --ignore-scripts --install-strategy=shallow ."},
+	{uses: "npm/install", prefetch: true, with: map[string]string{"package": "x", "version": "1.2", "npm-package": "pnpm"}, fails: "what pnpm downloads can't be prefetched"},
+
 	{uses: "ruby/clean", tools: map[string]string{"ruby": "echo /g"}, files: map[string]string{out + "g/build_info/x": "", out + "g/cache/x": "", out + "g/gems/x/gem_make.out": "", out + "g/gems/x/mkmf.log": "", out + "g/gems/x/x.rb": ""},
 		want: "ruby -e 'puts Gem.default_dir'", there: map[string]string{out + "g/gems/x/x.rb": ""}, gone: []string{out + "g/build_info", out + "g/cache", out + "g/gems/x/gem_make.out", out + "g/gems/x/mkmf.log"}},
 
@@ -218,11 +242,15 @@ func expandUse(t *testing.T, uses string, with map[string]string) ([]Step, error
 // Scripts of built-in pipelines call their tools as the pipelines' documentation says, in
 // each shell that there may be. Every pipeline that is a script has a row.
 func TestBuiltinArguments(t *testing.T) {
-	covered := map[string]bool{}
+	covered, prefetched := map[string]bool{}, map[string]bool{}
 	for _, test := range argumentsTests {
-		covered[test.uses] = true
+		covered[test.uses] = covered[test.uses] || !test.prefetch
+		prefetched[test.uses] = prefetched[test.uses] || test.prefetch
 		steps := stepsOf(t, test.uses, test.with)
 		for name, shell := range shells(t) {
+			if test.prefetch {
+				name += "/prefetch"
+			}
 			t.Run(test.uses+"/"+name, func(t *testing.T) { test.run(t, shell, steps) })
 		}
 	}
@@ -230,6 +258,9 @@ func TestBuiltinArguments(t *testing.T) {
 		name := strings.TrimPrefix(t.Name(), "TestBuiltinArguments/")
 		if task.Runs != "" && !covered[name] {
 			t.Errorf("no row tells what %s calls", name)
+		}
+		if task.Prefetch != "" && !prefetched[name] {
+			t.Errorf("no row tells what prefetching for %s calls", name)
 		}
 	})
 }
@@ -269,11 +300,15 @@ func (test *argumentsTest) run(t *testing.T, shell []string, steps []Step) {
 	}
 	said := ""
 	for _, s := range steps {
-		if s.Native != "" {
+		script := s.Shell
+		if test.prefetch {
+			script = s.Prefetch
+		}
+		if script == "" {
 			continue
 		}
-		command := exec.CommandContext(context.Background(), shell[0], append(slices.Clone(shell[1:]), "-c", "set -eo pipefail\ncd \"$1\"\nshift\n"+inWork(s.Shell)+"\nexit 0\n", "sh", work)...)
-		command.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + work, "TMPDIR=" + t.TempDir()}
+		command := exec.CommandContext(context.Background(), shell[0], append(slices.Clone(shell[1:]), "-c", "set -eo pipefail\ncd \"$1\"\nshift\n"+inWork(script)+"\nexit 0\n", "sh", work)...)
+		command.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + work, "TMPDIR=" + t.TempDir(), "PREFETCH_PIP=" + work + "/pip", "PREFETCH_CARGO=" + work, "PREFETCH_BEFORE=2026-01-01T00:00:00Z"}
 		text, err := command.CombinedOutput()
 		said += string(text)
 		if test.fails != "" && err != nil {
@@ -283,7 +318,7 @@ func (test *argumentsTest) run(t *testing.T, shell []string, steps []Step) {
 			return
 		}
 		if err != nil {
-			t.Fatalf("%v\n%s\nthe script:\n%s", err, text, s.Shell)
+			t.Fatalf("%v\n%s\nthe script:\n%s", err, text, script)
 		}
 	}
 	if test.fails != "" {
@@ -322,6 +357,9 @@ func split(t *testing.T, text string) (lines [][]string) {
 	return lines
 }
 
+// temporary is a folder that mktemp made.
+var temporary = regexp.MustCompile(`\S*/tmp\.\w+`)
+
 // calls tells of a record as text.
 func calls(t *testing.T, record, work string) string {
 	t.Helper()
@@ -345,6 +383,9 @@ func calls(t *testing.T, record, work string) string {
 			}
 		}
 		argv := strings.Split(strings.TrimSuffix(words, "\x00"), "\x00")
+		for i := range argv {
+			argv[i] = temporary.ReplaceAllString(argv[i], "TMP")
+		}
 		if argv[0] == "node" {
 			argv[2] = "SCRIPT"
 		}

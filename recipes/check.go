@@ -148,6 +148,7 @@ func (c *checker) pipeline(tasks []Task) {
 	for i := range tasks {
 		t := &tasks[i]
 		c.refuse(t.Here, "description")
+		c.refuse(t.Here, "prefetch")
 		c.own(t)
 		c.shape(t)
 		c.variables(t.Here, t.Environment)

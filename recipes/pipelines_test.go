@@ -20,6 +20,7 @@ func TestBuiltinNames(t *testing.T) {
 		R/build autoconf/configure autoconf/make autoconf/make-install cargo/build cmake/build cmake/configure cmake/install
 		fetch git-am git-checkout go/build go/build/v2 go/bump go/covdata go/install llvm/covreport maven/configure-mirror maven/pombump
 		meson/compile meson/configure meson/install npm/install patch pecl/install pecl/phpize perl/cleanup perl/make
+		prefetch/cargo prefetch/go prefetch/npm prefetch/pip
 		python/build python/build-wheel python/import python/install python/test ruby/build ruby/clean ruby/install
 		split/alldocs split/bin split/debug split/dev split/infodir split/lib split/locales split/manpages split/static strip
 		xcover/ensure xcover/profile xcover/status xcover/stop xcover/wait`)
@@ -90,11 +91,18 @@ func TestBuiltinDescriptionsAreWhole(t *testing.T) {
 func TestBuiltinInputsKeepTheirPlace(t *testing.T) {
 	always := []string{"targets.contextdir", "targets.destdir", "host.triplet.gnu", "context.name"}
 	eachBuiltin(t, func(t *testing.T, file, task *Task) {
-		if task.Runs == "" {
-			return
+		for _, text := range []string{task.Runs, task.Prefetch} {
+			keepsPlace(t, file, text, always)
 		}
+	})
+}
+
+func keepsPlace(t *testing.T, file *Task, text string, always []string) {
+	if text == "" {
+		return
+	}
+	{
 		marks := map[string]string{} // marker -> input
-		text := task.Runs
 		for from := 0; ; {
 			v, malformed, found := next(text, from)
 			if !found {
@@ -146,7 +154,7 @@ func TestBuiltinInputsKeepTheirPlace(t *testing.T) {
 				t.Errorf("%q stands inside quotes: %d of %d times", input, n-found[marker], n)
 			}
 		}
-	})
+	}
 }
 
 // What a value becomes is tried in a real shell.

@@ -190,6 +190,9 @@ type Task struct {
 	Environment      map[string]string `yaml:"environment" json:"environment,omitempty"`
 	// Description says what a pipeline file is for; in such files only.
 	Description string `yaml:"description" json:"description,omitempty"`
+	// Prefetch is the script that downloads what this needs, in the one sandbox that has a
+	// network, before anything is built; in pipeline files only. See Step.Prefetch.
+	Prefetch string `yaml:"prefetch" json:"prefetch,omitempty"`
 	// Native names what tarn does itself in place of a script; in built-in pipelines only.
 	Native string `yaml:"native" json:"native,omitempty"`
 }

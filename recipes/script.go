@@ -183,11 +183,15 @@ type Test struct {
 // Step is one thing to do: a shell script, a native step, which tarn does itself, or,
 // with neither Shell nor Native, the making of its folder Dir and nothing else.
 type Step struct {
-	At      string            `json:"-"`                 // its place: "pipeline/3/0", "subpackage:zlib-dev/1", "test/0"
-	Name    string            `json:"-"`                 // name, else uses, for messages
-	Uses    string            `json:"-"`                 // the pipeline that the recipe named, "" for runs
-	Line    int               `json:"-"`                 // where it stands in the recipe, from 1
-	Shell   string            `json:"shell,omitempty"`   // finished script, run by /bin/sh as FORMATS 2.8 tells; empty for a native step
+	At    string `json:"-"`               // its place: "pipeline/3/0", "subpackage:zlib-dev/1", "test/0"
+	Name  string `json:"-"`               // name, else uses, for messages
+	Uses  string `json:"-"`               // the pipeline that the recipe named, "" for runs
+	Line  int    `json:"-"`               // where it stands in the recipe, from 1
+	Shell string `json:"shell,omitempty"` // finished script, run by /bin/sh as FORMATS 2.8 tells; empty for a native step
+	// Prefetch is a script that downloads what the step needs before anything is built, in
+	// a sandbox with a network. What it leaves is named by its digest, which decides.
+	Prefetch string `json:"prefetch,omitempty"`
+
 	Native  string            `json:"native,omitempty"`  // "fetch", "git-checkout", "strip", "split/dev", ...
 	Inputs  map[string]string `json:"inputs,omitempty"`  // of a native step, substituted, but for Hints
 	Hints   map[string]string `json:"-"`                 // inputs of a native step that decide nothing, e.g. retry-limit

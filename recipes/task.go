@@ -123,7 +123,11 @@ func (e *expander) task(t *Task, f frame) bool {
 		trace.With = shown // at the top melange leaves defaults out where nothing is given
 	}
 	trace.Dir = f.dir
-	script := e.shell(task, &f)
+	script := e.shell(task.Runs, task.Here.Value("runs"), &f)
+	prefetch := ""
+	if len(f.chain) > 0 {
+		prefetch = e.shell(task.Prefetch, task.Here.Value("prefetch"), &f)
+	}
 	if !f.builtin() {
 		trace.Runs = script
 	}
@@ -141,6 +145,14 @@ func (e *expander) task(t *Task, f frame) bool {
 	before := len(*f.steps)
 	e.emit(task, script, &f)
 	ran := e.pipeline(task.Pipeline, f)
+	if prefetch != "" {
+		// It belongs to the first step that it is for.
+		if len(*f.steps) == before {
+			*f.steps = append(*f.steps, e.step(t, &f))
+		}
+		first := &(*f.steps)[before]
+		first.Prefetch = strings.TrimPrefix(first.Prefetch+"\n"+prefetch, "\n")
+	}
 	if want := task.Assertions.RequiredSteps; want > 0 && ran != want {
 		e.add(task.Here.Value("assertions").Value("required-steps").Problem("", "%s must run here for %s, and %d do", count(want, "step"), e.target.Arch, ran))
 	}
@@ -362,14 +374,13 @@ func differing(file *Task, inputs map[string]string) map[string]string {
 	return all
 }
 
-// shell makes the finished script of a task.
-func (e *expander) shell(t *Task, f *frame) string {
-	if strings.TrimSpace(t.Runs) == "" {
+// shell makes the finished script of a task's text.
+func (e *expander) shell(text string, at yamlread.Place, f *frame) string {
+	if strings.TrimSpace(text) == "" {
 		return ""
 	}
-	at := t.Here.Value("runs")
 	before := len(e.problems)
-	raw := phrase{text: t.Runs, at: at}.plain(f.vars)
+	raw := phrase{text: text, at: at}.plain(f.vars)
 	var form func(variable, string) (string, *diag.Problem)
 	if f.builtin() {
 		form = func(v variable, value string) (string, *diag.Problem) {

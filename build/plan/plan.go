@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/tarn-build/tarn/build/source/prefetch"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/solve"
 	"github.com/tarn-build/tarn/pkg/store"
@@ -43,6 +44,12 @@ var Natives = map[string]int{
 type Plan struct {
 	Script      *recipes.Script
 	Environment repo.Lock
+	// Prefetched is the tree that package managers downloaded, as the recipe's lock names
+	// it; nil without one.
+	Prefetched *prefetch.Entry
+	// Online says why the build may use the network, where the workspace lets it; "" is
+	// the rule: it may not.
+	Online string
 }
 
 // World is what the environment of a script's build is asked to hold. What only
@@ -86,6 +93,12 @@ func (p *Plan) hash() *store.Hash {
 	}
 	addScript(h, p.Script)
 	addEnvironment(h, p.Environment)
+	if p.Prefetched != nil {
+		h.Line("prefetched", p.Prefetched.SHA256)
+	}
+	if p.Online != "" {
+		h.Line("online", p.Online)
+	}
 	return h
 }
 
@@ -144,6 +157,7 @@ func addScript(h *store.Hash, s *recipes.Script) {
 		output.Steps, output.Annotations = nil, nil
 		h.Line("package "+output.Name, canonical(output))
 		for i, step := range steps {
+			step.Prefetch = "" // the digest of what it leaves stands for it
 			h.Line(fmt.Sprintf("step %s %d", output.Name, i+1), canonical(step))
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tarn-build/tarn/build"
 	"github.com/tarn-build/tarn/build/source"
+	"github.com/tarn-build/tarn/build/source/prefetch"
 	"github.com/tarn-build/tarn/images"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/debian"
@@ -105,7 +106,7 @@ func exitCode(err error) int {
 		return exitPolicy
 	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err), is[*debian.SignatureError](err):
 		return exitTrust
-	case is[*source.Error](err), is[*repo.UnreachableError](err), is[*images.LostError](err):
+	case is[*source.Error](err), is[*repo.UnreachableError](err), is[*images.LostError](err), is[*prefetch.Error](err), is[*build.NotPrefetchedError](err):
 		return exitSource
 	case is[*solve.Conflict](err), is[*solve.Ambiguous](err), is[rootfs.ConflictError](err):
 		return exitSolution

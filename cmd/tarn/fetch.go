@@ -8,30 +8,45 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tarn-build/tarn/build/plan"
 	"github.com/tarn-build/tarn/build/source"
+	"github.com/tarn-build/tarn/build/source/prefetch"
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/recipes"
 )
 
 func (a *app) fetchCommand() *cobra.Command {
-	var o lineFlags
+	var o fetchOptions
 	cmd := &cobra.Command{
 		Use:   "fetch [RECIPE...]",
 		Short: "fetch the sources of recipes and of what they need, so that they build offline",
+		Long: `fetch puts the sources of the named recipes (all when none is named), of their tests
+and of the recipes that they need into the store, so that they build offline.
 
+What package managers download (Go modules, npm, cargo, pip) is fetched in a sandbox
+of its own, the only one with a network, before anything is built. Its digest stands
+in NAME.lock.json beside the recipe. --update writes that file for the named recipes.`,
 		ValidArgsFunction: a.completeRecipes,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.runFetch(cmd.Context(), o, args) },
 	}
 	o.add(cmd)
+	o.addLimits(cmd)
+	cmd.Flags().BoolVar(&o.update, "update", false, "prefetch anew what package managers download, and write it into the recipes' locks")
 	return cmd
 }
 
-func (a *app) runFetch(ctx context.Context, o lineFlags, names []string) error {
+type fetchOptions struct {
+	lineFlags
+	update bool
+}
+
+func (a *app) runFetch(ctx context.Context, o fetchOptions, names []string) error {
 	arches, err := parseArches(o.arches)
 	if err != nil {
 		return err
 	}
 	for _, arch := range arches {
-		l, wanted, err := a.openLine(ctx, &o, arch, names)
+		l, wanted, err := a.openLine(ctx, &o.lineFlags, arch, names)
 		if err != nil {
 			return err
 		}
@@ -52,8 +67,87 @@ func (a *app) runFetch(ctx context.Context, o lineFlags, names []string) error {
 		if err := errors.Join(errs...); err != nil {
 			return err
 		}
+		if o.update {
+			err = l.updateLocks(ctx, wanted)
+		} else {
+			err = l.prefetch(ctx, l.graph.Only(wanted...).Order())
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// updateLocks prefetches for the wanted recipes and writes their locks.
+func (l *line) updateLocks(ctx context.Context, wanted []string) error {
+	return l.eachPrefetching(ctx, wanted, func(s *recipes.Script) (bool, error) { return prefetch.Wanted(s), nil }, func(p *plan.Plan) error {
+		e, err := l.builder.Prefetch(ctx, p)
+		if err != nil {
+			return err
+		}
+		changed, err := prefetch.Update(p.Script.Recipe, *e)
+		if err != nil {
+			return err
+		}
+		state := "unchanged"
+		if changed {
+			state = "written"
+		}
+		if l.json {
+			return l.printJSON(map[string]any{"recipe": p.Script.Name, "lock": prefetch.LockFile(p.Script.Recipe), "changed": changed, "sha256": e.SHA256, "size": e.Size, "contents": e.Contents})
+		}
+		fmt.Fprintf(l.out, "%s: %s: %s, %s\n", prefetch.LockFile(p.Script.Recipe), state, plural(len(e.Contents), "part"), shortSize(e.Size))
+		return nil
+	})
+}
+
+// prefetch puts what locks name into the store.
+func (l *line) prefetch(ctx context.Context, names []string) error {
+	missing := func(s *recipes.Script) (bool, error) {
+		e, err := prefetch.Locked(s)
+		return e != nil && !l.store.Has(e.Digest()), err
+	}
+	return l.eachPrefetching(ctx, names, missing, func(p *plan.Plan) (err error) {
+		if p.Prefetched, err = prefetch.Locked(p.Script); err != nil {
+			return err
+		}
+		return l.builder.Prefetched(ctx, p)
+	})
+}
+
+// eachPrefetching does something for the recipes that it concerns. What they need is
+// built before: package managers run in the environment of the build.
+func (l *line) eachPrefetching(ctx context.Context, names []string, concerns func(*recipes.Script) (bool, error), do func(*plan.Plan) error) error {
+	var errs []error
+	var all []string
+	for _, name := range names {
+		is, err := concerns(l.graph.Script(name))
+		if err != nil {
+			errs = append(errs, err)
+		} else if is && l.broken[name] == nil {
+			all = append(all, name)
+		}
+	}
+	if len(all) == 0 {
+		return errors.Join(errs...)
+	}
+	failed, err := l.buildNeeds(ctx, all)
+	errs = append(errs, err)
+	if err := l.openBuilder(nil, 0); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, name := range all {
+		if slices.ContainsFunc(l.graph.Closure(name), func(need string) bool { return failed[need] }) {
+			continue // told as it failed
+		}
+		p, err := l.planUnlocked(ctx, l.graph.Script(name))
+		if err == nil {
+			err = do(p)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // fetchSeeds fetches the packages of seeds that environments of the wanted recipes may

@@ -64,6 +64,9 @@ var only = map[string][]string{
 	// Whoever talks with registries does so through one package.
 	"github.com/google/go-containerregistry/pkg/v1/remote": {"images/registry"},
 	"os/exec": {"pkg/sandbox", "pkg/host", "cmd/demo"},
+	// Who may open a sandbox that has a network: prefetching, and the exceptions that a
+	// workspace names. What runs the steps of builds can't.
+	module + "pkg/sandbox/online": {"pkg/sandbox", "build/source/prefetch", "cmd/tarn"},
 }
 
 // TestMapOfImports holds the sentences of the design on who may import whom.

@@ -23,6 +23,7 @@ import (
 	"github.com/tarn-build/tarn/build/plan"
 	"github.com/tarn-build/tarn/build/seed"
 	"github.com/tarn-build/tarn/build/source"
+	"github.com/tarn-build/tarn/build/source/prefetch"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/sandbox"
@@ -520,7 +521,7 @@ func (l *line) openBuilder(p *progress, cpus int) error {
 	if cpus == 0 {
 		cpus = l.cpus
 	}
-	l.builder = &build.Builder{Limits: l.limits, Store: l.store, Sources: l.fetcher, Sandbox: backend, Logs: filepath.Join(l.ws.path(l.ws.Output), "logs"), CPUs: cpus, Rules: l.rules}
+	l.builder = &build.Builder{Limits: l.limits, Store: l.store, Sources: l.fetcher, Sandbox: backend, Logs: filepath.Join(l.ws.path(l.ws.Output), "logs"), CPUs: cpus, Rules: l.rules, Exceptions: l.ws.accesses()}
 	l.progress = p
 	if p != nil {
 		l.builder.Report = p.report
@@ -535,8 +536,19 @@ func (l *line) environmentSources(recipe string) repo.Set {
 	return append(append(set, l.others...), l.seeds...)
 }
 
-// plan resolves the environment of a recipe whose needs are built.
+// plan resolves the environment of a recipe whose needs are built, and reads what its
+// lock says.
 func (l *line) plan(ctx context.Context, s *recipes.Script) (*plan.Plan, error) {
+	p, err := l.planUnlocked(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	p.Prefetched, err = prefetch.Locked(s)
+	return p, err
+}
+
+// planUnlocked is plan for whoever writes the lock.
+func (l *line) planUnlocked(ctx context.Context, s *recipes.Script) (*plan.Plan, error) {
 	sources := l.environmentSources(s.Name)
 	lock, err := sources.Resolve(ctx, l.arch, plan.World(s), solve.Options{AnyRevision: true})
 	if err != nil {
@@ -552,7 +564,7 @@ func (l *line) plan(ctx context.Context, s *recipes.Script) (*plan.Plan, error) 
 	if len(lock) == 0 {
 		return nil, diag.Problem{File: s.Recipe, Text: "the environment is empty: nothing could run in it", Hint: "name packages to build with in environment: contents: packages, such as build-base"}
 	}
-	return &plan.Plan{Script: s, Environment: lock}, nil
+	return &plan.Plan{Script: s, Environment: lock, Online: l.ws.online(s)}, nil
 }
 
 // trustHint says how to use the repositories that a recipe names. They are never used by

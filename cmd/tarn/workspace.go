@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,7 +12,10 @@ import (
 
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/sandbox"
+	"github.com/tarn-build/tarn/pkg/sandbox/online"
 	"github.com/tarn-build/tarn/pkg/yamlread"
+	"github.com/tarn-build/tarn/recipes"
 )
 
 // workspaceFile is the file that makes a folder a workspace.
@@ -40,6 +44,8 @@ type workspace struct {
 	Test          workspaceAdditions `yaml:"test"`
 	Cache         workspaceCache     `yaml:"cache"`
 	Lint          diag.Policy        `yaml:"lint"` // how grave the rules of tarn lint are here
+	// Exceptions are what single recipes may do, by name, that others may not.
+	Exceptions map[string]workspaceException `yaml:"exceptions"`
 
 	dir   string         // absolute; the current folder without a workspace
 	place yamlread.Place // of the file's root; nowhere without a file
@@ -50,6 +56,30 @@ type workspaceSeed struct {
 	Lock    string `yaml:"lock"`    // the seed's lock file; tarn's own when empty
 	Suite   string `yaml:"suite"`   // e.g. bookworm; the lock's when empty
 	Keyring string `yaml:"keyring"` // OpenPGP keys of the archive; as the machine's apt says when empty
+}
+
+// workspaceException is what one recipe may do.
+type workspaceException struct {
+	Network bool `yaml:"network"` // its build may download; its packages say so
+}
+
+// online says why the build of a recipe may use the network; "" where it may not.
+func (w *workspace) online(s *recipes.Script) string {
+	if !w.Exceptions[s.Name].Network {
+		return ""
+	}
+	return cmp.Or(s.Network, "an exception of the workspace")
+}
+
+// accesses are the permissions that the exceptions give, by recipe.
+func (w *workspace) accesses() map[string]*sandbox.Access {
+	all := map[string]*sandbox.Access{}
+	for name, e := range w.Exceptions {
+		if e.Network {
+			all[name] = online.Grant("the workspace's exception for " + name)
+		}
+	}
+	return all
 }
 
 // workspaceMirror is one mirror; exactly one of its fields is set.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tarn-build/tarn/pkg/sandbox/online"
 )
 
 // Backend opens sandboxes in one way.
@@ -75,9 +77,13 @@ type Spec struct {
 	// WritableRoot puts a temporary writable layer over the root, gone at Close.
 	WritableRoot bool
 	// Network leaves the host's network reachable, with its resolver, and with it
-	// the host's abstract sockets. Only prefetch steps use it.
-	Network bool
+	// the host's abstract sockets. Who runs steps of builds cannot make one; see online.
+	Network *Access
 }
+
+// Access is the permission to reach the machine's network. Only package online makes one
+// that permits anything.
+type Access = online.Access
 
 // Limits bound what the processes of a sandbox use together. A command that reaches one
 // is an *ExitError with Limit, but for open files: that one its program meets itself, as

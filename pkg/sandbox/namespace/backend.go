@@ -105,7 +105,7 @@ func prepare(s sandbox.Spec) (*setup, error) {
 	}
 	set := &setup{
 		Work: s.Work, WorkPath: s.WorkPath, Binds: s.Binds, Hostname: s.Hostname,
-		UID: s.UID, GID: s.GID, WritableRoot: s.WritableRoot, Network: s.Network,
+		UID: s.UID, GID: s.GID, WritableRoot: s.WritableRoot, Network: s.Network.Granted(),
 		AllIDs: ownsAllIDs(), Limits: s.Limits.Settled(),
 	}
 	if set.WorkPath == "" {

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tarn-build/tarn/pkg/sandbox"
+	"github.com/tarn-build/tarn/pkg/sandbox/online"
 )
 
 // Run runs the suite over a backend. It skips, by name, where the machine lacks
@@ -1215,7 +1216,7 @@ func hostNetwork(t *testing.T, k *kit) {
 		t.Fatal(err)
 	}
 	defer abstract.Close()
-	without, with := k.open(t, sandbox.Spec{}), k.open(t, sandbox.Spec{Network: true})
+	without, with := k.open(t, sandbox.Spec{}), k.open(t, sandbox.Spec{Network: online.Grant("a test")})
 	for _, to := range [][2]string{{"tcp", listener.Addr().String()}, {"unix", name}} {
 		if _, err := without.probe("dial", to[0], to[1]); err == nil {
 			t.Errorf("%s of the host was reached", to[1])

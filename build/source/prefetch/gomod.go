@@ -1,0 +1,62 @@
+package prefetch
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"strings"
+)
+
+// goModules takes the modules that go downloaded, as a tree that GOPROXY=file:// serves.
+// Lists of versions, checksums of the database and locks are of the moment. What a proxy
+// tells of where it has a module from (Origin) is left out of its .info.
+func (t *tree) goModules() error {
+	return t.each("go/cache/download", func(name string) error {
+		dir, base := path.Split(name)
+		module, versioned := strings.CutSuffix(strings.TrimSuffix(dir, "/"), "/@v")
+		if !versioned || strings.HasPrefix(module, "sumdb/") {
+			return nil
+		}
+		version, source := strings.TrimSuffix(base, path.Ext(base)), from("go/cache/download", name)
+		part := unescape(module) + "@" + unescape(version)
+		switch path.Ext(base) {
+		case ".mod", ".zip":
+			return t.take(part, source, "go/"+name)
+		case ".info":
+			data, err := t.root.ReadFile(source)
+			if err != nil {
+				return err
+			}
+			var info struct {
+				Version string
+				Time    string `json:",omitempty"`
+			}
+			if err := json.Unmarshal(data, &info); err != nil || info.Version == "" {
+				return fmt.Errorf("%s says no version", name)
+			}
+			if data, err = json.Marshal(info); err != nil {
+				return err
+			}
+			return t.write(part, "go/"+name, data)
+		}
+		return nil
+	})
+}
+
+// unescape undoes how proxies write capital letters: !x is X (golang.org/ref/mod#goproxy-protocol).
+func unescape(text string) string {
+	var b strings.Builder
+	capital := false
+	for _, r := range text {
+		switch {
+		case r == '!':
+			capital = true
+			continue
+		case capital:
+			r = []rune(strings.ToUpper(string(r)))[0]
+		}
+		capital = false
+		b.WriteRune(r)
+	}
+	return b.String()
+}
