@@ -71,7 +71,7 @@ func (c *composer) sbom(digest string, layers []Layer) ([]byte, error) {
 	d := sbom.ImageDocument{Name: c.spec.Name(), Digest: digest, Arch: c.o.Arch.GoArch(), OS: c.osRelease(), Created: c.tree.Epoch}
 	d.Repository, d.Commit, _ = strings.Cut(c.spec.VCSURL, "@")
 	for _, l := range layers {
-		d.Layers = append(d.Layers, sbom.Layer{Digest: l.Digest, MediaType: string(layerMediaType)})
+		d.Layers = append(d.Layers, sbom.Layer{Digest: l.Digest, MediaType: string(l.MediaType)})
 	}
 	for _, p := range c.packages {
 		i := p.Info

@@ -226,7 +226,7 @@ func (c *composer) manifest(config []byte, layers []Layer) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		m.Layers = append(m.Layers, v1.Descriptor{MediaType: types.OCILayer, Size: l.Size, Digest: digest})
+		m.Layers = append(m.Layers, v1.Descriptor{MediaType: l.MediaType, Size: l.Size, Digest: digest})
 	}
 	return json.Marshal(m)
 }
@@ -266,13 +266,13 @@ func (i *Image) List(w io.Writer) error {
 }
 
 // composeVersion changes when the same image file and packages give another image than before.
-const composeVersion = 1
+const composeVersion = 2
 
 // imageID covers all that decides an image.
 func imageID(s *Spec, packages []Package, o Options) store.ActionID {
 	h := store.NewHash("image")
 	h.Line("version", composeVersion)
-	h.Line("layers", layerVersion)
+	h.Line("layers", s.Layering.compression().version)
 	spec, err := json.Marshal(s)
 	if err != nil {
 		panic("internal error: image file as JSON: " + err.Error())

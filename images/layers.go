@@ -1,12 +1,12 @@
 package images
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"runtime"
 	"slices"
@@ -14,31 +14,10 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/klauspost/compress/gzip"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tarn-build/tarn/pkg/rootfs"
 	"github.com/tarn-build/tarn/pkg/store"
-)
-
-// layerVersion changes when equal archives give other layers than before: with the
-// level of compression, and with a release of the compressor that writes other bytes.
-const layerVersion = "1: gzip of klauspost/compress 1.20.3, level 6"
-
-const (
-	layerLevel     = 6
-	layerMediaType = types.OCILayer
-)
-
-// Limits of the default strategy.
-const (
-	maxLayers = 120 // of an image; overlay file systems and registries take 127
-	// smallImage is the size below which layers are not worth their number.
-	smallImage = 4 << 20
-	// bigPackage is the size from which a package has a layer of its own.
-	bigPackage = 512 << 10
-	// ownLayers is how many packages have one.
-	ownLayers = 40
 )
 
 // Layer is one layer of an image.
@@ -51,106 +30,8 @@ type Layer struct {
 	DiffID   string   `json:"diffID"` // sha256:..., of the tar archive
 	Size     int64    `json:"size"`   // compressed, in bytes
 	Unpacked int64    `json:"unpacked"`
-}
-
-// group gives the packages of each layer, from the bottom up. The order of the
-// layers does not decide what the image holds, since no path but folders is in two.
-func group(packages []*scanned, layering *Layering) [][]*scanned {
-	if len(packages) == 0 {
-		return nil
-	}
-	strategy, budget := "package", ownLayers
-	if layering != nil {
-		strategy, budget = cmp.Or(layering.Strategy, "single"), layering.Budget
-	}
-	switch strategy {
-	case "single":
-		return nil
-	case "origin":
-		return groupByOrigin(packages, budget)
-	}
-	if budget == 0 {
-		budget = ownLayers
-	}
-	var total int64
-	for _, p := range packages {
-		total += p.size()
-	}
-	if total < smallImage {
-		return [][]*scanned{packages}
-	}
-	sorted := slices.Clone(packages)
-	slices.SortFunc(sorted, func(a, b *scanned) int {
-		return cmp.Or(cmp.Compare(b.size(), a.size()), cmp.Compare(a.Info.Name, b.Info.Name))
-	})
-	var groups [][]*scanned
-	var rest []*scanned
-	for _, p := range sorted {
-		if p.size() >= bigPackage && len(groups) < budget-1 {
-			groups = append(groups, []*scanned{p})
-		} else {
-			rest = append(rest, p)
-		}
-	}
-	if len(rest) > 0 {
-		groups = append(groups, rest)
-	}
-	return groups
-}
-
-// groupByOrigin is apko's strategy: a layer for each of the budget-1 largest
-// origins, one for the rest; origins of which one replaces files of the other are one.
-func groupByOrigin(packages []*scanned, budget int) [][]*scanned {
-	origin := func(p *scanned) string { return cmp.Or(p.Info.Origin, p.Info.Name) }
-	leader := map[string]string{}
-	var find func(string) string
-	find = func(o string) string {
-		if l, found := leader[o]; found && l != o {
-			return find(l)
-		}
-		return o
-	}
-	for _, a := range packages {
-		for _, d := range a.Info.Replaces {
-			for _, b := range packages {
-				if d.Name == b.Info.Name && d.Matches(b.Info.Version) {
-					leader[find(origin(b))] = find(origin(a))
-				}
-			}
-		}
-	}
-	byLeader := map[string][]*scanned{}
-	for _, p := range packages {
-		o := find(origin(p))
-		byLeader[o] = append(byLeader[o], p)
-	}
-	type sized struct {
-		packages []*scanned
-		size     int64
-		last     string // the greatest name, which settles ties
-	}
-	var groups []sized
-	for _, list := range byLeader {
-		g := sized{packages: list}
-		for _, p := range list {
-			g.size += p.size()
-			g.last = max(g.last, p.Info.Name)
-		}
-		groups = append(groups, g)
-	}
-	slices.SortFunc(groups, func(a, b sized) int {
-		return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(b.last, a.last))
-	})
-	budget = max(budget, 1)
-	var out [][]*scanned
-	for i, g := range groups {
-		if i >= budget {
-			out[budget-1] = append(out[budget-1], g.packages...)
-		} else {
-			out = append(out, g.packages)
-		}
-	}
-	return out
+	// MediaType says how it is compressed, as the image specification names it.
+	MediaType types.MediaType `json:"mediaType"`
 }
 
 // makeLayers decides the image's layers and makes those that the store does not have yet.
@@ -158,37 +39,56 @@ func makeLayers(ctx context.Context, st *store.Store, t *rootfs.Tree, packages [
 	if err := checkMarks(t); err != nil {
 		return nil, err
 	}
-	groups := group(packages, layering)
-	names := t.Names()
+	parts := make([]Part, len(packages))
+	for i, p := range packages {
+		parts[i] = Part{Name: p.Info.Name, Origin: p.Info.Origin, Version: p.Info.Version, Size: p.size(), Installed: p.Info.Size, Replaces: p.Info.Replaces}
+	}
+	groups := Divide(parts, layering)
+	compression := layering.compression()
 	layers := make([]Layer, len(groups)+1)
 	archives := make([]*rootfs.Archive, len(layers))
-	below := map[string]bool{} // packages in layers of their own
+	below := map[string]bool{}            // packages in layers below the top
+	folders := map[string]*rootfs.Inode{} // as these layers, laid over each other, leave them
 	for i, g := range groups {
 		in := map[string]bool{}
-		for _, p := range g {
+		var members []*rootfs.Package
+		for _, j := range g {
+			p := packages[j]
 			in[p.Info.Name], below[p.Info.Name] = true, true
+			members = append(members, &p.Package)
 			layers[i].Packages = append(layers[i].Packages, p.Info.FullName())
 		}
-		slices.Sort(layers[i].Packages)
-		archives[i] = t.Archive(rootfs.ArchiveOptions{Installed: true, Names: names, Include: func(n *rootfs.Node) bool { return in[n.Owner] }})
+		// What is made of these packages must not depend on others: so the layer has
+		// folders as they bring them, whatever the image makes of these in the end.
+		archives[i] = t.Archive(rootfs.ArchiveOptions{Installed: true, Folders: t.Folders(members), Include: func(n *rootfs.Node) bool { return in[n.Owner] }})
+		for j := range archives[i].Members {
+			if m := &archives[i].Members[j]; m.Mode.IsDir() {
+				folders[m.Path] = m.Inode
+			}
+		}
 	}
 	top := len(groups)
 	if len(groups) == 0 {
 		for _, p := range packages {
 			layers[top].Packages = append(layers[top].Packages, p.Info.FullName())
 		}
-		slices.Sort(layers[top].Packages)
 	}
-	archives[top] = t.Archive(rootfs.ArchiveOptions{Names: names, Include: func(n *rootfs.Node) bool { return n.Changed() || !below[n.Owner] }})
+	for i := range layers {
+		slices.Sort(layers[i].Packages)
+	}
+	archives[top] = t.Archive(rootfs.ArchiveOptions{Include: func(n *rootfs.Node) bool {
+		return n.Changed() || !below[n.Owner] || n.Mode.IsDir() && !sameFolder(folders[n.Path], n.Inode)
+	}})
 	jobs, ctx := errgroup.WithContext(ctx)
 	jobs.SetLimit(runtime.GOMAXPROCS(0))
 	for i, a := range archives {
 		jobs.Go(func() error {
-			made, err := makeLayer(ctx, st, a)
+			made, err := makeLayer(ctx, st, a, compression)
 			if err != nil {
 				return err
 			}
 			l := &layers[i]
+			l.MediaType = compression.mediaType
 			l.Digest, l.DiffID, l.Size, l.Unpacked = string(made.Blob), made.DiffID, made.Size, a.Size()
 			for j := range a.Members {
 				if !a.Members[j].Mode.IsDir() {
@@ -199,6 +99,11 @@ func makeLayers(ctx context.Context, st *store.Store, t *rootfs.Tree, packages [
 		})
 	}
 	return layers, jobs.Wait()
+}
+
+// sameFolder tells whether a folder, as the layers below leave it, needs nothing more.
+func sameFolder(below, want *rootfs.Inode) bool {
+	return below != nil && below.Mode == want.Mode && below.UID == want.UID && below.GID == want.GID && maps.Equal(below.Xattrs, want.Xattrs)
 }
 
 // checkMarks refuses what a layer cannot hold as it is: names that the image
@@ -235,13 +140,13 @@ type madeLayer struct {
 
 // makeLayer compresses an archive, unless that was done before: what it is made of
 // is all in its description.
-func makeLayer(ctx context.Context, st *store.Store, a *rootfs.Archive) (madeLayer, error) {
+func makeLayer(ctx context.Context, st *store.Store, a *rootfs.Archive, c compression) (madeLayer, error) {
 	description := sha256.New()
 	if err := a.Describe(description); err != nil {
 		return madeLayer{}, err
 	}
 	h := store.NewHash("image layer")
-	h.Line("version", layerVersion)
+	h.Line("version", c.version)
 	h.Line("members", description.Sum(nil))
 	var made madeLayer
 	if found, err := st.Recall(h.Sum(), &made); err != nil {
@@ -249,6 +154,15 @@ func makeLayer(ctx context.Context, st *store.Store, a *rootfs.Archive) (madeLay
 	} else if found {
 		return made, nil
 	}
+	made, err := keep(ctx, st, c, a.Size(), a.Write)
+	if err != nil {
+		return made, fmt.Errorf("write layer: %w", err)
+	}
+	return made, st.Remember(h.Sum(), made)
+}
+
+// keep compresses what write gives, about size bytes, into the store.
+func keep(ctx context.Context, st *store.Store, c compression, size int64, write func(io.Writer) error) (madeLayer, error) {
 	r, w := io.Pipe()
 	stop := context.AfterFunc(ctx, func() { w.CloseWithError(context.Cause(ctx)) })
 	defer stop()
@@ -256,27 +170,15 @@ func makeLayer(ctx context.Context, st *store.Store, a *rootfs.Archive) (madeLay
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		w.CloseWithError(compress(w, func(w io.Writer) error { return a.Write(io.MultiWriter(w, diff)) }))
+		w.CloseWithError(c.compress(w, size, func(w io.Writer) error { return write(io.MultiWriter(w, diff)) }))
 	}()
-	blob, size, err := st.Put(r)
+	blob, n, err := st.Put(r)
 	r.CloseWithError(err) // ends a writer that nobody reads any more
 	<-written
 	if err != nil {
-		return made, fmt.Errorf("write layer: %w", err)
+		return madeLayer{}, err
 	}
-	made = madeLayer{Blob: blob, DiffID: "sha256:" + hex.EncodeToString(diff.Sum(nil)), Size: size}
-	return made, st.Remember(h.Sum(), made)
-}
-
-func compress(w io.Writer, write func(io.Writer) error) error {
-	z, err := gzip.NewWriterLevel(w, layerLevel)
-	if err != nil {
-		return err
-	}
-	if err := write(z); err != nil {
-		return err
-	}
-	return z.Close()
+	return madeLayer{Blob: blob, DiffID: "sha256:" + hex.EncodeToString(diff.Sum(nil)), Size: n}, nil
 }
 
 // blobLayer is a layer whose bytes lie in the store. They are checked whenever they are read.
@@ -285,12 +187,10 @@ type blobLayer struct {
 	layer Layer
 }
 
-func (l *blobLayer) Digest() (v1.Hash, error) { return v1.NewHash(l.layer.Digest) }
-func (l *blobLayer) DiffID() (v1.Hash, error) { return v1.NewHash(l.layer.DiffID) }
-func (l *blobLayer) Size() (int64, error)     { return l.layer.Size, nil }
-func (l *blobLayer) MediaType() (types.MediaType, error) {
-	return layerMediaType, nil
-}
+func (l *blobLayer) Digest() (v1.Hash, error)            { return v1.NewHash(l.layer.Digest) }
+func (l *blobLayer) DiffID() (v1.Hash, error)            { return v1.NewHash(l.layer.DiffID) }
+func (l *blobLayer) Size() (int64, error)                { return l.layer.Size, nil }
+func (l *blobLayer) MediaType() (types.MediaType, error) { return l.layer.MediaType, nil }
 
 func (l *blobLayer) Compressed() (io.ReadCloser, error) {
 	return l.st.Open(store.Digest(l.layer.Digest))
@@ -301,24 +201,10 @@ func (l *blobLayer) Uncompressed() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	z, err := gzip.NewReader(f)
+	r, err := expand(f, l.layer.MediaType)
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	return &unzipped{z, f}, nil
-}
-
-// unzipped reads a compressed file and closes both.
-type unzipped struct {
-	*gzip.Reader
-	file io.Closer
-}
-
-func (u *unzipped) Close() error {
-	err := u.Reader.Close()
-	if cerr := u.file.Close(); err == nil {
-		err = cerr
-	}
-	return err
+	return r, nil
 }

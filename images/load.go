@@ -285,8 +285,11 @@ func (l *loader) check(s *Spec) {
 		default:
 			l.add(g.Here.Value("strategy"), diag.DidYouMean(g.Strategy, []string{"single", "origin", "package"}), "unknown layering strategy %q", g.Strategy)
 		}
-		if g.Budget < 0 || g.Budget > maxLayers {
-			l.add(g.Here.Value("budget"), "", "layering budget %d is not between 0 and %d", g.Budget, maxLayers)
+		if _, err := ParseCompression(g.Compression); err != nil {
+			l.add(g.Here.Value("compression"), "", "layering: %v", err)
+		}
+		if g.Budget < 0 || g.Budget > maxBudget {
+			l.add(g.Here.Value("budget"), "", "layering budget %d is not between 0 and %d", g.Budget, maxBudget)
 		}
 	}
 	l.checkCertificates(s)

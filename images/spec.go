@@ -117,6 +117,8 @@ type Layering struct {
 	Here     yamlread.Place `yaml:",here" json:"-"`
 	Strategy string         `yaml:"strategy" json:"strategy,omitempty"` // "origin", "single", or ours, "package"
 	Budget   int            `yaml:"budget" json:"budget,omitempty"`     // the most layers of packages
+	// Compression of the layers is ours: "gzip", the default, "zstd" or "none".
+	Compression string `yaml:"compression" json:"compression,omitempty"`
 }
 
 // Certificates are certificate authorities that the image trusts besides those of its packages.

@@ -27,14 +27,15 @@ type imageOptions struct {
 	arches       []string
 	repositories []string
 	trustFlags
-	packages  []string
-	output    string
-	tag       string
-	buildDate string
-	files     bool
-	lockfile  string
-	noLock    bool
-	jobs      int
+	packages    []string
+	output      string
+	tag         string
+	buildDate   string
+	compression string
+	files       bool
+	lockfile    string
+	noLock      bool
+	jobs        int
 }
 
 func (a *app) imageCommand() *cobra.Command {
@@ -58,6 +59,7 @@ func (o *imageOptions) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.lockfile, "lockfile", "", "the lock with the exact packages, of tarn or apko (default: NAME.lock.json beside the image file, where it is there)")
 	f.BoolVar(&o.noLock, "no-lock", false, "take the best packages there are, whatever a lock says")
+	f.StringVar(&o.compression, "compression", "", "how layers are compressed: gzip, zstd or none (default: the image file's layering, else gzip)")
 	f.StringVar(&o.buildDate, "build-date", "", "when the image was created, as RFC 3339 or Unix seconds (default: $SOURCE_DATE_EPOCH, else when its newest package was built)")
 }
 
@@ -91,6 +93,9 @@ type composer struct {
 func (a *app) openComposer(o imageOptions) (*composer, error) {
 	if o.lockfile != "" && o.noLock {
 		return nil, usagef("--lockfile and --no-lock exclude each other")
+	}
+	if _, err := images.ParseCompression(o.compression); err != nil {
+		return nil, usagef("--compression: %v", err)
 	}
 	ws, err := a.workspace()
 	if err != nil {
@@ -218,6 +223,9 @@ func (c *composer) asked(s *images.Spec) (*images.Spec, error) {
 		}
 		r.From = "--package-append"
 		asked.World = append(asked.World, r)
+	}
+	if c.o.compression != "" {
+		asked.Layering = s.Layering.WithCompression(c.o.compression)
 	}
 	return &asked, nil
 }

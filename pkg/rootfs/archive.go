@@ -11,7 +11,6 @@ import (
 	"path"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -21,12 +20,10 @@ type ArchiveOptions struct {
 	Include func(*Node) bool
 	// Installed takes nodes as their packages brought them, without what was edited since.
 	Installed bool
-	// Names are the names of users and groups; the zero value knows only root.
-	Names Names
+	// Folders are the folders as the archive has them, by path: see Tree.Folders. Others
+	// that it needs are root's and 0755. When nil, folders are as they are in the tree.
+	Folders map[string]*Inode
 }
-
-// Names gives users and groups their names in an archive.
-type Names struct{ Users, Groups map[int]string }
 
 // Member is one path of an archive.
 type Member struct {
@@ -34,8 +31,6 @@ type Member struct {
 	*Inode
 	// Hardlink is the earlier member that this one is a hard link of.
 	Hardlink string
-	user     string
-	group    string
 }
 
 // Archive is a tar archive that is decided and not yet written: its bytes follow
@@ -44,14 +39,15 @@ type Member struct {
 // Its order is that of paths as bytes. Folders bear the time 0: several packages
 // bring them, and which one does must not matter. Hard links stay hard links where
 // both paths are in the archive. Extended attributes are PAX records; PAX is used
-// only where the older format cannot say it.
+// only where the older format cannot say it. Users and groups are numbers, for who
+// reads an archive by names takes those of another machine; only root is called so.
 type Archive struct{ Members []Member }
 
 // Archive decides what a tar archive of the tree holds.
 func (t *Tree) Archive(o ArchiveOptions) *Archive {
 	chosen := map[string]*Node{}
 	for p, n := range t.nodes {
-		if o.Include != nil && !o.Include(n) {
+		if o.Include != nil && !o.Include(n) && o.Folders[p] == nil {
 			continue
 		}
 		chosen[p] = n
@@ -70,7 +66,12 @@ func (t *Tree) Archive(o ArchiveOptions) *Archive {
 		if o.Installed && n.original != nil {
 			inode = n.original
 		}
-		m := Member{Path: p, Inode: inode, user: name(o.Names.Users, inode.UID), group: name(o.Names.Groups, inode.GID)}
+		if o.Folders != nil && n.Mode.IsDir() {
+			if inode = o.Folders[p]; inode == nil {
+				inode = &Inode{Mode: fs.ModeDir | 0o755}
+			}
+		}
+		m := Member{Path: p, Inode: inode}
 		if inode.shared {
 			m.Hardlink = firsts[inode]
 			if m.Hardlink == "" {
@@ -82,13 +83,40 @@ func (t *Tree) Archive(o ArchiveOptions) *Archive {
 	return a
 }
 
-// name is the name of an id. Root is root, so that an archive of root's files
-// depends on no list of users.
-func name(names map[int]string, id int) string {
+// Folders are the folders that packages bring, by where they stand in the tree, as the
+// first of the packages brings them. So what is made of them depends on no other package,
+// as long as no other has a link where they have a folder.
+func (t *Tree) Folders(packages []*Package) map[string]*Inode {
+	folders := map[string]*Inode{}
+	for _, p := range packages {
+		for i := range p.Entries {
+			e := &p.Entries[i]
+			if !e.Mode.IsDir() {
+				continue
+			}
+			place, err := t.place(e.Path)
+			if err != nil {
+				continue
+			}
+			if n, found := t.nodes[place]; found && n.Mode.Type() == fs.ModeSymlink {
+				if place, err = t.follow(place); err != nil {
+					continue
+				}
+			}
+			if n, found := t.nodes[place]; found && n.Mode.IsDir() && folders[place] == nil {
+				folders[place] = &e.Inode
+			}
+		}
+	}
+	return folders
+}
+
+// name is the name of an id.
+func name(id int) string {
 	if id == 0 {
 		return "root"
 	}
-	return names[id]
+	return ""
 }
 
 // TypeLetter is the letter of a mode's type as find and ls have it, f for a file.
@@ -151,7 +179,7 @@ func (a *Archive) Describe(w io.Writer) error {
 			line = append(line, ' ')
 			line = strconv.AppendInt(line, n, 10)
 		}
-		for _, s := range []string{m.user, m.group, m.Sum, m.Path, m.Target, m.Hardlink} {
+		for _, s := range []string{m.Sum, m.Path, m.Target, m.Hardlink} {
 			line = append(line, ' ')
 			line = strconv.AppendQuote(line, s)
 		}
@@ -220,7 +248,7 @@ func (m *Member) copy(w io.Writer) error {
 
 func (m *Member) header() *tar.Header {
 	h := &tar.Header{
-		Name: m.Path, Mode: int64(UnixMode(m.Mode)), Uid: m.UID, Gid: m.GID, Uname: m.user, Gname: m.group,
+		Name: m.Path, Mode: int64(UnixMode(m.Mode)), Uid: m.UID, Gid: m.GID, Uname: name(m.UID), Gname: name(m.GID),
 		ModTime: time.Unix(m.time(), 0), Devmajor: m.Major, Devminor: m.Minor,
 	}
 	switch {
@@ -279,26 +307,4 @@ func (t *Tree) List(w io.Writer) error {
 		b.WriteByte('\n')
 	}
 	return b.Flush()
-}
-
-// Names reads the tree's own lists of users and groups. Of several names of one id the first counts.
-func (t *Tree) Names() Names {
-	read := func(p string) map[int]string {
-		names := map[int]string{}
-		data, err := t.ReadFile(p)
-		if err != nil {
-			return names
-		}
-		for line := range strings.Lines(string(data)) {
-			fields := strings.Split(strings.TrimSpace(line), ":")
-			if len(fields) < 3 {
-				continue
-			}
-			if id, err := strconv.Atoi(fields[2]); err == nil && names[id] == "" {
-				names[id] = fields[0]
-			}
-		}
-		return names
-	}
-	return Names{Users: read("etc/passwd"), Groups: read("etc/group")}
 }
