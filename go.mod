@@ -34,8 +34,11 @@ require (
 	mvdan.cc/sh/v3 v3.14.1
 )
 
-// Registries.
-require github.com/docker/cli v29.7.2+incompatible
+// Registries, and what is signed beside images there.
+require (
+	github.com/docker/cli v29.7.2+incompatible
+	github.com/secure-systems-lab/go-securesystemslib v0.11.0
+)
 
 // Files, locks, groups, the terminal.
 require (

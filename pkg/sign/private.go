@@ -48,7 +48,7 @@ func LoadWith(path string, passphrase Passphrase) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	private, err := parsePrivate(data, path, passphrase)
+	private, err := parseRSA(data, path, passphrase)
 	if _, locked := errors.AsType[*LockedError](err); locked {
 		return nil, err
 	}
@@ -58,7 +58,20 @@ func LoadWith(path string, passphrase Passphrase) (*Key, error) {
 	return &Key{name, private}, nil
 }
 
-func parsePrivate(data []byte, path string, passphrase Passphrase) (*rsa.PrivateKey, error) {
+func parseRSA(data []byte, path string, passphrase Passphrase) (*rsa.PrivateKey, error) {
+	parsed, err := parsePrivate(data, path, passphrase)
+	if err != nil {
+		return nil, err
+	}
+	private, ok := parsed.(*rsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("it is no RSA key, and packages are signed with RSA only")
+	}
+	return private, checkBits(private.N.BitLen())
+}
+
+// parsePrivate reads a private key of any kind.
+func parsePrivate(data []byte, path string, passphrase Passphrase) (any, error) {
 	block, _ := pem.Decode(data)
 	if block == nil {
 		return nil, errors.New("expected a private key in PEM, found none")
@@ -71,13 +84,13 @@ func parsePrivate(data []byte, path string, passphrase Passphrase) (*rsa.Private
 		if err != nil {
 			return nil, err
 		}
-		if secret == nil {
+		if secret == nil && !isSigstore(block) {
 			return nil, &LockedError{Path: path}
 		}
 		parsed, err := decrypt(secret)
 		if err != nil {
 			// What the library says depends on what the wrong passphrase made of the bytes.
-			return nil, &LockedError{Path: path, Wrong: true}
+			return nil, &LockedError{Path: path, Wrong: secret != nil}
 		}
 		return parsed, nil
 	}
@@ -104,10 +117,15 @@ func parsePrivate(data []byte, path string, passphrase Passphrase) (*rsa.Private
 			key, _, err := pkcs8.ParsePrivateKey(block.Bytes, secret)
 			return key, err
 		})
+	case "EC PRIVATE KEY":
+		parsed, err = x509.ParseECPrivateKey(block.Bytes)
+	case sigstoreKey, cosignKey:
+		// Without a passphrase cosign encrypts with none, which opens these.
+		parsed, err = open(func(secret []byte) (any, error) { return openSigstore(block.Bytes, secret) })
 	case "PUBLIC KEY":
 		return nil, errors.New("it is a public key, expected a private one")
 	default:
-		return nil, fmt.Errorf("it is a %q, expected an RSA private key", block.Type)
+		return nil, fmt.Errorf("it is a %q, expected a private key", block.Type)
 	}
 	if encrypted := strings.HasPrefix(block.Type, "ENCRYPTED") || block.Headers["DEK-Info"] != ""; err != nil && encrypted {
 		return nil, err // of whoever was asked for the passphrase
@@ -116,14 +134,7 @@ func parsePrivate(data []byte, path string, passphrase Passphrase) (*rsa.Private
 		// The parser's words may quote the key.
 		return nil, fmt.Errorf("malformed %s", strings.ToLower(block.Type))
 	}
-	private, ok := parsed.(*rsa.PrivateKey)
-	if !ok {
-		return nil, errors.New("it is no RSA key, and packages are signed with RSA only")
-	}
-	if err := checkBits(private.N.BitLen()); err != nil {
-		return nil, err
-	}
-	return private, nil
+	return parsed, nil
 }
 
 // Form says how a private key is written into its file.

@@ -1,5 +1,7 @@
-// Package sign keeps RSA keys: it makes, reads and writes them, makes signatures with
+// Package sign keeps keys: it makes, reads and writes them, makes signatures with
 // private ones, or lets a program make them, and collects public ones that are trusted.
+// Packages and indexes are signed with RSA, which is a Key; messages, such as those about
+// images, with ECDSA as cosign does, with Ed25519, or with RSA, which is a MessageSigner.
 // It knows key files and the interfaces of package apk, and nothing of what is signed.
 package sign
 

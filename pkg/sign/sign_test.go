@@ -188,7 +188,7 @@ func TestLoad(t *testing.T) {
 		"another name":       {"a.pem", pkcs1, "expected a file name that ends in .rsa"},
 		"no name":            {".rsa", pkcs1, "expected a file name that ends in .rsa"},
 		"elliptic":           {"a.rsa", encode("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(other))), "it is no RSA key"},
-		"elliptic, old form": {"a.rsa", encode("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(other))), `it is a "EC PRIVATE KEY", expected an RSA private key`},
+		"elliptic, old form": {"a.rsa", encode("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(other))), `it is no RSA key, and packages are signed with RSA only`},
 		"short":              {"a.rsa", encode("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(short)), "1024 bits are too few: at least 2048"},
 		"public":             {"a.rsa", public, "it is a public key, expected a private one"},
 		"encrypted":          {"a.rsa", encrypted, "it is encrypted, and no passphrase"},
