@@ -63,7 +63,7 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 	}
 	id := imageID(s, packages, o)
 	if image, err := recall(o.Store, id); err != nil || image != nil {
-		return image, err
+		return image.of(s, packages), err
 	}
 	all, err := scanAll(ctx, o.Store, packages)
 	if err != nil {
@@ -95,7 +95,7 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 	if err != nil {
 		return nil, err
 	}
-	return image, image.remember(id)
+	return image.of(s, packages), image.remember(id)
 }
 
 // newest is when the newest package was built.

@@ -37,6 +37,17 @@ type Image struct {
 
 	st      *store.Store
 	listing store.Digest
+
+	spec *Spec     // what it was composed by
+	from []Package // and of
+}
+
+// of notes what an image was composed by and of; nil stays nil.
+func (i *Image) of(s *Spec, packages []Package) *Image {
+	if i != nil {
+		i.spec, i.from = s, packages
+	}
+	return i
 }
 
 // About is what tarn image show tells.
@@ -220,7 +231,7 @@ func (c *composer) manifest(config []byte, layers []Layer) ([]byte, error) {
 	if m.Annotations == nil {
 		m.Annotations = map[string]string{}
 	}
-	m.Annotations["org.opencontainers.image.created"] = c.o.Epoch.UTC().Format("2006-01-02T15:04:05Z")
+	m.Annotations[createdKey] = c.o.Epoch.UTC().Format("2006-01-02T15:04:05Z")
 	for _, l := range layers {
 		digest, err := v1.NewHash(l.Digest)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/build/source/prefetch"
 	"github.com/tarn-build/tarn/images"
+	"github.com/tarn-build/tarn/images/registry"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/debian"
 	"github.com/tarn-build/tarn/pkg/diag"
@@ -43,7 +44,7 @@ var exitMeanings = []string{
 	"a build, test or check failed; findings of lint, verify and doctor; diff found a difference",
 	"wrong usage",
 	"a file that people write is wrong: recipe, image, workspace",
-	"sources could not be had or did not match their digest",
+	"sources could not be had or did not match their digest; a registry refuses, or cannot be reached",
 	"no solution: packages that exclude each other, are missing, or own the same file",
 	"a signature or checksum of a repository, a package or the store does not hold",
 	"not reproducible",
@@ -106,7 +107,7 @@ func exitCode(err error) int {
 		return exitPolicy
 	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err), is[*debian.SignatureError](err):
 		return exitTrust
-	case is[*source.Error](err), is[*repo.UnreachableError](err), is[*images.LostError](err), is[*prefetch.Error](err), is[*build.NotPrefetchedError](err):
+	case is[*source.Error](err), is[*repo.UnreachableError](err), is[*images.LostError](err), is[*prefetch.Error](err), is[*build.NotPrefetchedError](err), is[*registry.Error](err):
 		return exitSource
 	case is[*solve.Conflict](err), is[*solve.Ambiguous](err), is[rootfs.ConflictError](err):
 		return exitSolution

@@ -50,7 +50,7 @@ func (a *app) imageCommand() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.imageBuildCommand(), a.imageLockCommand(), a.imageShowCommand())
+	cmd.AddCommand(a.imageBuildCommand(), a.imageLockCommand(), a.imagePublishCommand(), a.imageShowCommand())
 	return cmd
 }
 

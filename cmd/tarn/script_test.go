@@ -95,6 +95,8 @@ func TestScripts(t *testing.T) {
 				return err == nil, nil
 			case "real":
 				return os.Getenv("TARN_REAL") != "", nil
+			case "docker-registry", "skopeo":
+				return hasProgram(name)
 			case "shared":
 				_, err := os.Stat(sharedDir())
 				if err != nil && os.Getenv("CI") == "true" {
@@ -117,6 +119,7 @@ func TestScripts(t *testing.T) {
 			"package":   makePackage,
 			"serving":   serving,
 			"serve-tls": serveTLS,
+			"registry":  startRegistry,
 		},
 	})
 }

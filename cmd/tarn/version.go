@@ -20,7 +20,8 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 }
 
-func (a *app) runVersion() error {
+// tarnVersion is this program's version.
+func tarnVersion() string {
 	v := version
 	if info, ok := debug.ReadBuildInfo(); ok && v == "" {
 		v = info.Main.Version
@@ -28,6 +29,11 @@ func (a *app) runVersion() error {
 	if v == "" || v == "(devel)" {
 		v = "development"
 	}
+	return v
+}
+
+func (a *app) runVersion() error {
+	v := tarnVersion()
 	if a.json {
 		return a.printJSON(map[string]string{"version": v, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
 	}

@@ -43,6 +43,7 @@ type workspace struct {
 	Environment   workspaceAdditions `yaml:"environment"`
 	Test          workspaceAdditions `yaml:"test"`
 	Cache         workspaceCache     `yaml:"cache"`
+	Publish       workspacePublish   `yaml:"publish"`
 	Lint          diag.Policy        `yaml:"lint"` // how grave the rules of tarn lint are here
 	// Exceptions are what single recipes may do, by name, that others may not.
 	Exceptions map[string]workspaceException `yaml:"exceptions"`
@@ -94,6 +95,12 @@ type workspaceMirror struct {
 // workspaceAdditions are packages that join every environment.
 type workspaceAdditions struct {
 	Append []apk.Dependency `yaml:"append"`
+}
+
+// workspacePublish says where tarn image publish pushes images to.
+type workspacePublish struct {
+	Registry string `yaml:"registry"` // e.g. registry.example.org/team: images are REGISTRY/NAME
+	Sign     string `yaml:"sign"`     // the private key that signs them, or exec:NAME.pub PROGRAM ARGUMENT...
 }
 
 // workspaceCache says where the store is.

@@ -30,7 +30,7 @@ type Client struct {
 	// Offline refuses whatever needs a registry with web.ErrOffline.
 	Offline bool
 	// Retry is how often what may pass is tried again: Attempts and Insist together;
-	// 3 and 20 when 0, with pauses from 0.2 s up to 4 s.
+	// 3 and 20 when 0, with pauses from 0.1 s up to 4 s.
 	Retry web.Retry
 	// Report hears what happens, from several goroutines; nil does not.
 	Report func(Event)
@@ -98,7 +98,7 @@ func (c *Client) init() error {
 		}
 		retry := c.Retry
 		if retry.Pause == 0 {
-			retry.Pause, retry.MaxPause = 200*time.Millisecond, 4*time.Second
+			retry.Pause, retry.MaxPause = 100*time.Millisecond, 4*time.Second
 		}
 		report, inner, keys := c.Report, c.Transport, c.Keychain
 		if report == nil {

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// startRegistry is the command
+//
+//	registry KIND [FEATURE...]
+//
+// which starts a registry on a free port until the script ends, and puts HOST:PORT into
+// $REGISTRY. KIND is debian, for Debian's docker-registry, which lists no referrers, or
+// oci, for go-containerregistry's own, which does. Features: flaky fails half of the
+// requests; down answers nothing but that it is overloaded; login lets in nobody but the
+// user "me" with the password "s3cret".
+func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: registry oci|debian [flaky|down|login]...")
+	}
+	var h http.Handler
+	switch args[0] {
+	case "oci":
+		h = registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true))
+	case "debian":
+		h = debianRegistry(ts)
+	default:
+		ts.Fatalf("unknown registry %q", args[0])
+	}
+	for _, feature := range args[1:] {
+		switch feature {
+		case "flaky":
+			h = failHalf(h)
+		case "down":
+			h = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+		case "login":
+			h = askPassword(h)
+		default:
+			ts.Fatalf("unknown feature %q", feature)
+		}
+	}
+	server := httptest.NewUnstartedServer(h)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Start()
+	ts.Defer(server.Close)
+	ts.Setenv("REGISTRY", strings.TrimPrefix(server.URL, "http://"))
+}
+
+// debianRegistry starts docker-registry, and gives the way to it.
+func debianRegistry(ts *testscript.TestScript) http.Handler {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	address := listener.Addr().String()
+	ts.Check(listener.Close())
+	dir, err := os.MkdirTemp(ts.Getenv("WORK"), "registry-")
+	ts.Check(err)
+	config := filepath.Join(dir, "config.yml")
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s/data}}\nhttp: {addr: %s}\n", dir, address)
+	ts.Check(os.WriteFile(config, []byte(text), 0o644))
+	cmd := exec.Command("docker-registry", "serve", config)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "OTEL_TRACES_EXPORTER=none"}
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+			break
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("docker-registry does not listen: %v", err)
+		}
+	}
+	proxy := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: address})
+		r.Out.Host = r.In.Host // what the registry says of itself has to lead back here
+	}}
+	return proxy
+}
+
+// failHalf fails half of the requests: it answers that it is overloaded, drops them, or
+// loses the answer when the work is done.
+func failHalf(h http.Handler) http.Handler {
+	var mu sync.Mutex
+	dice := rand.New(rand.NewPCG(6, 0))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		n := dice.IntN(8)
+		mu.Unlock()
+		switch n {
+		case 0, 1:
+			w.WriteHeader(http.StatusBadGateway)
+		case 2:
+			panic(http.ErrAbortHandler)
+		case 3:
+			h.ServeHTTP(httptest.NewRecorder(), r)
+			panic(http.ErrAbortHandler)
+		default:
+			h.ServeHTTP(w, r)
+		}
+	})
+}
+
+func askPassword(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "me" || password != "s3cret" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// hasProgram tells whether a program that tests use is there. In CI it must be.
+func hasProgram(name string) (bool, error) {
+	_, err := exec.LookPath(name)
+	if err != nil && os.Getenv("CI") == "true" {
+		return false, err
+	}
+	return err == nil, nil
+}
