@@ -182,6 +182,7 @@ func (c *checker) own(t *Task) {
 	for _, input := range t.Inputs {
 		c.refuse(input.Here, "as")
 		c.refuse(input.Here, "hint")
+		c.refuse(input.Here, "only-given")
 	}
 }
 

@@ -208,6 +208,9 @@ type Input struct {
 	// Hint says that the value decides nothing of what a native step gives, e.g. how
 	// often it tries; in built-in pipelines only.
 	Hint bool `yaml:"hint" json:"hint,omitempty"`
+	// OnlyGiven leaves the input out of a native step where it is empty, so that plans that
+	// were made before there was such an input keep their ID; in built-in pipelines only.
+	OnlyGiven bool `yaml:"only-given" json:"only-given,omitempty"`
 }
 
 // Needs are packages that a task asks for.

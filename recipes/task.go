@@ -457,7 +457,11 @@ func (e *expander) emit(t *Task, script string, f *frame) {
 		s.Inputs = make(map[string]string, len(f.inputs))
 		for name, value := range f.inputs {
 			name = strings.TrimPrefix(name, "inputs.")
-			if !f.file.task.Inputs[name].Hint {
+			input := f.file.task.Inputs[name]
+			if input.OnlyGiven && value == "" {
+				continue
+			}
+			if !input.Hint {
 				s.Inputs[name] = value
 				continue
 			}

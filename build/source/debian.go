@@ -730,7 +730,7 @@ func (m *debianMirror) table(ctx context.Context, s *Suite, ask bool) (table, er
 		return nil, err
 	}
 	h := store.NewHash("debian table of sources")
-	h.Line("version", 1)
+	h.Line("version", 2)
 	h.Line("index", f.SHA256)
 	action := h.Sum()
 	m.mu.Lock()
@@ -776,8 +776,8 @@ func (m *debianMirror) keep(action store.ActionID, t table) table {
 
 func (t table) whole() bool { return len(t) == 0 || t[len(t)-1] == '\n' && len(t) > 66 }
 
-// makeTable keeps of an index what can be asked for: not the descriptions and
-// signatures.
+// makeTable keeps of an index what can be asked for: not the descriptions.
+// Signatures of upstream's are files like others.
 func makeTable(r io.Reader) (table, error) {
 	var lines []string
 	err := debian.ReadSources(r, func(s debian.Source) error {
@@ -785,7 +785,7 @@ func makeTable(r io.Reader) (table, error) {
 			return fmt.Errorf("%q %q is no source", s.Name, s.Version)
 		}
 		for _, f := range s.Files {
-			if ext := path.Ext(f.Path); ext != ".dsc" && ext != ".asc" {
+			if path.Ext(f.Path) != ".dsc" {
 				lines = append(lines, f.SHA256+" "+path.Join(s.Directory, f.Path)+" "+s.Name+" "+s.Version)
 			}
 		}

@@ -30,6 +30,10 @@ type Source struct {
 	// SHA256 and SHA512 are digests in hexadecimal; at least one. With both, both
 	// must hold.
 	SHA256, SHA512 string
+	// Patience is what the recipe says of it.
+	Patience Patience
+	// Verify says whose signature has to be on it; nil asks for none.
+	Verify *Verification
 }
 
 // Fetcher puts sources into the store.
@@ -57,6 +61,9 @@ type Fetcher struct {
 	web    *web.Client
 	flight singleflight.Group
 	debian *DebianArchive
+
+	mu      sync.Mutex
+	clients map[Patience]*web.Client
 }
 
 func (f *Fetcher) init() {
@@ -81,6 +88,24 @@ func (f *Fetcher) init() {
 			f.MaxSize = 8 << 30
 		}
 	})
+}
+
+// patient is the client with what a recipe says of its source.
+func (f *Fetcher) patient(p Patience) *web.Client {
+	if p == (Patience{}) {
+		return f.web
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c, found := f.clients[p]
+	if !found {
+		c = f.web.With(p.Retry, p.Stall)
+		if f.clients == nil {
+			f.clients = map[Patience]*web.Client{}
+		}
+		f.clients[p] = c
+	}
+	return c
 }
 
 func (f *Fetcher) client() *web.Client {
@@ -221,6 +246,7 @@ type place struct {
 
 func (f *Fetcher) fetch(ctx context.Context, s Source) (store.Digest, error) {
 	name := s.Name
+	client := f.patient(s.Patience)
 	var upstream, mirrors []*place
 	for _, address := range s.URIs {
 		if rest, found := strings.CutPrefix(address, "debian:"); found {
@@ -228,7 +254,7 @@ func (f *Fetcher) fetch(ctx context.Context, s Source) (store.Digest, error) {
 			continue
 		}
 		upstream = append(upstream, &place{name: redact(address), open: func(ctx context.Context) (io.ReadCloser, error) {
-			body, err := f.web.GetOnce(ctx, address, web.Conditions{})
+			body, err := client.GetOnce(ctx, address, web.Conditions{})
 			if err != nil {
 				return nil, err
 			}
@@ -244,7 +270,7 @@ func (f *Fetcher) fetch(ctx context.Context, s Source) (store.Digest, error) {
 		}
 		mirrors = append(mirrors, p)
 	}
-	retry := f.web.Retry.WithDefaults()
+	retry := client.Retry.WithDefaults()
 	for n := range retry.Attempts {
 		if d, err := f.round(ctx, s, upstream, func(p *place) bool { return n == 0 || web.Passing(p.err) }); d != "" || err != nil {
 			return d, err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/tarn-build/tarn/pkg/archive"
 	"github.com/tarn-build/tarn/pkg/host"
+	"github.com/tarn-build/tarn/pkg/signature"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/pkg/web"
 	"github.com/tarn-build/tarn/recipes"
@@ -33,12 +33,21 @@ type Git struct {
 	BranchTip bool
 	// Depth is the number of commits of the history to have; negative is all of it.
 	Depth int
-	// Submodules are checked out too.
-	Submodules bool
+	// Submodules are checked out too, without their history when ShallowSubmodules.
+	Submodules, ShallowSubmodules bool
 	// CherryPicks are put on top, in order.
 	CherryPicks []CherryPick
 	// SparsePaths are the only folders that are checked out, if there are any.
 	SparsePaths []string
+
+	// Mirrors are further addresses, asked where there is a Commit.
+	Mirrors []string
+	// Patience is what the recipe says of it.
+	Patience Patience
+	// Verify says whose signature the tag or the commit has to bear; nil asks for none.
+	Verify *Verification
+
+	pinned bool // a submodule: the commit is all that there is
 }
 
 // CherryPick is a commit, and the branch that has it when it is not the one that
@@ -62,12 +71,13 @@ func checkRef(what, ref string) error {
 	return nil
 }
 
-// OfCheckout reads the inputs of a git-checkout step. Those that say how to try
-// again or how many jobs to use decide nothing here.
+// OfCheckout reads the inputs of a git-checkout step. How many jobs to use decides
+// nothing here.
 func OfCheckout(s recipes.Step) (Git, error) {
 	in := s.Inputs
 	g := Git{Repository: in["repository"], Branch: in["branch"], Tag: in["tag"], Commit: in["expected-commit"],
 		BranchTip: in["expected-commit-is-branch-tip"] == "true", Submodules: in["recurse-submodules"] == "true"}
+	g.ShallowSubmodules = g.Submodules && in["shallow-submodules"] == "true"
 	for line := range strings.Lines(in["sparse-paths"]) {
 		if line = strings.TrimSpace(line); line != "" {
 			g.SparsePaths = append(g.SparsePaths, line)
@@ -77,11 +87,20 @@ func OfCheckout(s recipes.Step) (Git, error) {
 	if err != nil || u.Scheme == "" || u.Host == "" && u.Scheme != "file" {
 		return g, fmt.Errorf("git-checkout: repository %q is no address", redact(g.Repository))
 	}
+	for _, address := range strings.Fields(in["mirrors"]) {
+		if u, err := url.Parse(address); err != nil || u.Scheme == "" || u.Host == "" {
+			return g, fmt.Errorf("git-checkout: mirror %q is no address", redact(address))
+		}
+		g.Mirrors = append(g.Mirrors, address)
+	}
 	if g.Branch != "" && g.Tag != "" {
 		return g, errors.New("git-checkout: both branch and tag")
 	}
 	if err := errors.Join(checkRef("branch", g.Branch), checkRef("tag", g.Tag)); err != nil {
 		return g, err
+	}
+	if len(g.Mirrors) > 0 && g.Commit == "" {
+		return g, errors.New("git-checkout: mirrors are asked by expected-commit, which is not given")
 	}
 	if g.Commit != "" && !commitPattern.MatchString(g.Commit) {
 		return g, fmt.Errorf("git-checkout: expected-commit %q is no commit\n  hint: give all 40 digits", g.Commit)
@@ -125,17 +144,32 @@ func OfCheckout(s recipes.Step) (Git, error) {
 	if len(g.CherryPicks) > 0 {
 		g.Depth = -1
 	}
-	return g, nil
+	if g.Patience, err = patienceOf(s); err != nil {
+		return g, err
+	}
+	g.Verify, err = ofVerify(s, nil)
+	return g, err
 }
 
 // gitLayout is raised when the same commit is laid out in another way.
 const gitLayout = 1
 
-// action names the tree. Without a commit, nothing does.
+// action names the tree. Without a commit, nothing does. How it is tried and whose signature
+// it bears is no part of it.
 func (g Git) action() store.ActionID {
 	h := store.NewHash("git checkout")
 	h.Line("layout", gitLayout)
-	h.Line("git", g)
+	h.Line("git", struct {
+		Repository, Branch, Tag, Commit string
+		BranchTip                       bool
+		Depth                           int
+		Submodules                      bool
+		CherryPicks                     []CherryPick
+		SparsePaths                     []string
+	}{g.Repository, g.Branch, g.Tag, g.Commit, g.BranchTip, g.Depth, g.Submodules, g.CherryPicks, g.SparsePaths})
+	if g.ShallowSubmodules {
+		h.Line("shallow submodules", true)
+	}
 	return h.Sum()
 }
 
@@ -143,58 +177,40 @@ func (g Git) action() store.ActionID {
 type tree struct {
 	Archive store.Digest // a tar, compressed by zstd, of files and .git
 	Commit  string
+	// Objects are what may bear a signature: the tag, if it is one of its own, and the
+	// commit that was asked for.
+	Objects []signature.Object
 }
 
 // FetchGit puts the tree into the store and gives the archive that it lies in, and the
 // commit. One with an expected commit is fetched once; without, the repository
 // is asked each time. What could not be had is an *Error.
 func (f *Fetcher) FetchGit(ctx context.Context, g Git) (store.Digest, string, error) {
+	t, err := f.tree(ctx, g)
+	return t.Archive, t.Commit, err
+}
+
+// tree is FetchGit with what may be signed.
+func (f *Fetcher) tree(ctx context.Context, g Git) (tree, error) {
 	f.init()
 	if g.Commit != "" {
 		var known tree
-		if found, err := f.Store.Recall(g.action(), &known); err != nil || found {
-			return known.Archive, known.Commit, err
+		found, err := f.Store.Recall(g.action(), &known)
+		if err != nil || found && f.Store.Has(known.Archive) && (g.Verify == nil || len(known.Objects) > 0) {
+			return known, err
 		}
 	}
-	fail := func(err error) (store.Digest, string, error) {
-		digest := "commit " + g.Commit
-		if g.Commit == "" {
-			digest = "no expected commit"
-		}
-		return "", "", &Error{Name: redact(g.Repository), Digest: digest, Tried: []Attempt{{"git", err}}}
-	}
-	if f.web.Offline {
-		if g.Commit == "" {
-			return fail(fmt.Errorf("%w, and without expected-commit the store cannot know it", web.ErrOffline))
-		}
-		return fail(web.ErrOffline)
-	}
-	result, err, _ := f.flight.Do("git "+string(g.action()), func() (any, error) {
-		retry := f.web.Retry.WithDefaults()
-		for n := 0; ; n++ {
-			t, err := f.clone(ctx, g)
-			if err == nil || n+1 >= retry.Attempts || !gitPassing(err) {
-				return t, err
-			}
-			f.Log.Debug("git is tried again", "repository", redact(g.Repository), "why", err)
-			if err := retry.Sleep(ctx, n, nil); err != nil {
-				return t, err
-			}
-		}
-	})
+	result, err, _ := f.flight.Do("git "+string(g.action()), func() (any, error) { return f.clone(ctx, g) })
 	if err != nil {
-		if _, full := errors.AsType[*store.SpaceError](err); full || ctx.Err() != nil {
-			return "", "", err
-		}
-		return fail(err)
+		return tree{}, err
 	}
 	t := result.(tree)
 	if g.Commit != "" {
 		if err := f.Store.Remember(g.action(), t); err != nil {
-			return "", "", err
+			return tree{}, err
 		}
 	}
-	return t.Archive, t.Commit, nil
+	return t, nil
 }
 
 // gitPassing reports whether what git says may pass: a server or a connection that
@@ -227,22 +243,26 @@ func (f *Fetcher) clone(ctx context.Context, g Git) (tree, error) {
 		return tree{}, err
 	}
 	defer release()
-	c := &checkout{ctx: ctx, g: g, dir: filepath.Join(dir, "tree"), options: f.gitOptions(g), log: f.Log}
-	if err := c.fetch(); err != nil {
+	c := &checkout{fetcher: f, ctx: ctx, g: g, dir: filepath.Join(dir, "tree")}
+	if err := c.obtain(); err != nil {
 		return tree{}, err
 	}
-	if err := c.cherryPick(); err != nil {
-		return tree{}, err
+	objects, err := c.signable()
+	if err == nil {
+		err = c.cherryPick()
 	}
-	if err := c.work(); err != nil {
-		return tree{}, err
+	if err == nil {
+		err = c.work(0)
 	}
-	commit, err := c.revision("HEAD")
+	var commit string
+	if err == nil {
+		commit, err = c.revision("HEAD")
+	}
 	if err != nil {
-		return tree{}, err
+		return tree{}, c.failed(Attempt{c.from, err})
 	}
 	d, err := f.packTree(ctx, c.dir)
-	return tree{Archive: d, Commit: commit}, err
+	return tree{Archive: d, Commit: commit, Objects: objects}, err
 }
 
 // gitOptions adds to git's settings what only the fetch phase knows: whose password
@@ -268,11 +288,13 @@ func (f *Fetcher) gitOptions(g Git) host.GitOptions {
 
 // checkout is a git tree that is being made.
 type checkout struct {
-	ctx     context.Context
-	g       Git
-	dir     string
-	options host.GitOptions
-	log     *slog.Logger // may be nil
+	fetcher  *Fetcher
+	ctx      context.Context
+	g        Git
+	dir      string
+	options  host.GitOptions
+	location string // where it is fetched from: the repository's address, or a mirror's
+	from     string // the same, for messages
 }
 
 func (c *checkout) git(args ...string) (string, error) {
@@ -280,38 +302,173 @@ func (c *checkout) git(args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
+// transfer is git for what fetches. Only a mirror may be a folder of this machine: no
+// repository that names another one is followed there.
+func (c *checkout) transfer(args ...string) error {
+	o := c.options
+	if c.location != c.g.Repository && strings.HasPrefix(c.location, "file:") {
+		o.Protocols = []string{"file"}
+	}
+	_, err := host.Git(c.ctx, o, args...)
+	return err
+}
+
 func (c *checkout) revision(name string) (string, error) {
 	return c.git("rev-parse", "--verify", "--end-of-options", name+"^{commit}")
 }
 
-// fetch gets the history that is asked for and checks the commit out of it.
-func (c *checkout) fetch() error {
-	g := c.g
+// failed is what could not be had, and where it was looked for.
+func (c *checkout) failed(tried ...Attempt) error {
+	for _, t := range tried {
+		if _, full := errors.AsType[*store.SpaceError](t.Err); full {
+			return t.Err
+		}
+		if e, is := errors.AsType[*Error](t.Err); is {
+			return e // of a submodule
+		}
+	}
+	if c.ctx.Err() != nil {
+		return context.Cause(c.ctx)
+	}
+	digest := "commit " + c.g.Commit
+	if c.g.Commit == "" {
+		digest = "no expected commit"
+	}
+	return &Error{Name: redact(c.g.Repository), Digest: digest, Tried: tried}
+}
+
+// obtain fetches the history into a new repository at dir, and points HEAD to the commit:
+// from the repository itself, else, by the commit, from mirrors. What could not be had is
+// an *Error.
+func (c *checkout) obtain() error {
+	var tried []Attempt
+	f := c.fetcher
+	if !f.web.Offline {
+		for _, address := range append([]string{c.g.Repository}, c.g.Mirrors...) {
+			c.options = f.gitOptions(Git{Repository: address})
+			c.location, c.from = address, "git"
+			if address != c.g.Repository {
+				c.from = redact(address)
+			}
+			err := c.insist()
+			if err == nil {
+				return nil
+			}
+			tried = append(tried, Attempt{c.from, err})
+		}
+	} else if c.g.Commit == "" {
+		tried = append(tried, Attempt{"git", fmt.Errorf("%w, and without expected-commit the store cannot know it", web.ErrOffline)})
+	} else {
+		tried = append(tried, Attempt{"git", web.ErrOffline})
+	}
+	if c.g.Commit == "" || c.ctx.Err() != nil {
+		return c.failed(tried...)
+	}
+	for _, m := range f.Mirrors {
+		g, is := m.(GitMirror)
+		if !is {
+			continue
+		}
+		err := c.mirrored(g)
+		if err == nil {
+			return nil
+		}
+		f.Log.Debug("repository not there", "repository", redact(c.g.Repository), "from", m.Name(), "why", err)
+		tried = append(tried, Attempt{m.Name(), err})
+	}
+	return c.failed(tried...)
+}
+
+// mirrored fetches from what a mirror has of the repository.
+func (c *checkout) mirrored(m GitMirror) error {
+	copies, release, err := m.Repositories(c.ctx, c.g.Repository)
+	if err != nil {
+		return err
+	}
+	defer release()
+	var errs []error
+	for _, location := range copies {
+		c.location, c.from = location, m.Name()
+		c.options = c.fetcher.gitOptions(Git{Repository: location})
+		err := c.insist()
+		if err != nil {
+			// The copy may lack the tag or the branch, or have it elsewhere by now.
+			err = c.byCommit()
+		}
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// insist tries again what may pass.
+func (c *checkout) insist() error {
+	client := c.fetcher.patient(c.g.Patience)
+	retry := client.Retry.WithDefaults()
+	for n := 0; ; n++ {
+		err := c.fetch()
+		if err == nil || n+1 >= retry.Attempts || !gitPassing(err) {
+			return err
+		}
+		c.fetcher.Log.Debug("git is tried again", "repository", redact(c.location), "why", err)
+		if err := retry.Sleep(c.ctx, n, nil); err != nil {
+			return err
+		}
+	}
+}
+
+// begin makes the repository anew.
+func (c *checkout) begin() error {
+	c.options.Dir = ""
+	if err := os.RemoveAll(filepath.Join(c.dir, ".git")); err != nil {
+		return err
+	}
 	if _, err := c.git("init", "--quiet", "--", c.dir); err != nil {
 		return err
 	}
 	c.options.Dir = c.dir
-	if _, err := c.git("remote", "add", "--", "origin", g.Repository); err != nil {
-		return err
-	}
-	ref, spec := "HEAD", "+HEAD:refs/remotes/origin/HEAD"
-	local := "refs/remotes/origin/HEAD"
-	switch {
-	case g.Tag != "":
-		ref, local = "tag "+g.Tag, "refs/tags/"+g.Tag
-		spec = "+" + local + ":" + local
-	case g.Branch != "":
-		ref, local = "branch "+g.Branch, "refs/remotes/origin/"+g.Branch
-		spec = "+refs/heads/" + g.Branch + ":" + local
-	}
+	// It is called after its upstream wherever it comes from.
+	_, err := c.git("remote", "add", "--", "origin", c.g.Repository)
+	return err
+}
+
+// fetchSpec fetches refs from where the checkout comes from.
+func (c *checkout) fetchSpec(specs ...string) error {
 	args := []string{"fetch", "--quiet", "--no-tags", "--force"}
-	if g.Depth > 0 {
-		args = append(args, "--depth="+strconv.Itoa(g.Depth))
+	if c.g.Depth > 0 {
+		args = append(args, "--depth="+strconv.Itoa(c.g.Depth))
 	} else {
 		// All of the history has its tags, too: git describe needs them.
 		args[2] = "--tags"
 	}
-	if _, err := c.git(append(args, "--", "origin", spec)...); err != nil {
+	return c.transfer(append(append(args, "--", c.location), specs...)...)
+}
+
+// refs are what is asked for: in words, as a ref here, and what is fetched into it.
+func (g Git) refs() (ref, local, spec string) {
+	switch {
+	case g.Tag != "":
+		local = "refs/tags/" + g.Tag
+		return "tag " + g.Tag, local, "+" + local + ":" + local
+	case g.Branch != "":
+		local = "refs/remotes/origin/" + g.Branch
+		return "branch " + g.Branch, local, "+refs/heads/" + g.Branch + ":" + local
+	}
+	return "HEAD", "refs/remotes/origin/HEAD", "+HEAD:refs/remotes/origin/HEAD"
+}
+
+// fetch gets the history that is asked for and points HEAD to the commit.
+func (c *checkout) fetch() error {
+	if err := c.begin(); err != nil {
+		return err
+	}
+	if c.g.pinned {
+		return c.pinned()
+	}
+	ref, local, spec := c.g.refs()
+	if err := c.fetchSpec(spec); err != nil {
 		return err
 	}
 	tip, err := c.revision(local)
@@ -322,18 +479,93 @@ func (c *checkout) fetch() error {
 		return err
 	}
 	commit := tip
-	if g.Commit != "" && g.Tag == "" {
-		commit = g.Commit
+	if c.g.Commit != "" && c.g.Tag == "" {
+		commit = c.g.Commit
 	}
-	if g.Branch != "" {
-		if _, err := c.git("update-ref", "refs/heads/"+g.Branch, commit); err != nil {
-			return err
-		}
-		_, err := c.git("symbolic-ref", "HEAD", "refs/heads/"+g.Branch)
+	return c.point(commit)
+}
+
+// byCommit fetches the expected commit, whatever refs lead to it.
+func (c *checkout) byCommit() error {
+	if err := c.begin(); err != nil {
 		return err
 	}
-	_, err = c.git("update-ref", "--no-deref", "HEAD", commit)
+	_, local, _ := c.g.refs()
+	if err := c.fetchSpec("+" + c.g.Commit + ":" + local); err != nil {
+		return err
+	}
+	commit, err := c.revision(local)
+	if err != nil {
+		return err
+	}
+	if object, err := c.git("rev-parse", "--verify", "--end-of-options", local); err != nil || object != c.g.Commit {
+		return errors.Join(err, &CommitError{Ref: local, Want: c.g.Commit, Got: object})
+	}
+	return c.point(commit)
+}
+
+// pinned fetches the commit of a submodule: by its name, and where the server gives only
+// what refs name, with all branches.
+func (c *checkout) pinned() error {
+	_, local, _ := c.g.refs()
+	err := c.fetchSpec("+" + c.g.Commit + ":" + local)
+	if err != nil && !gitPassing(err) {
+		if err = c.begin(); err == nil {
+			c.g.Depth = -1
+			err = c.fetchSpec("+refs/heads/*:refs/remotes/origin/*")
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := c.revision(c.g.Commit); err != nil {
+		return &CommitError{Ref: "submodule", Want: c.g.Commit, Got: "nothing of this name"}
+	}
+	return c.point(c.g.Commit)
+}
+
+// point makes HEAD the commit, on the branch if one was asked for.
+func (c *checkout) point(commit string) error {
+	if c.g.Branch != "" {
+		if _, err := c.git("update-ref", "refs/heads/"+c.g.Branch, commit); err != nil {
+			return err
+		}
+		_, err := c.git("symbolic-ref", "HEAD", "refs/heads/"+c.g.Branch)
+		return err
+	}
+	_, err := c.git("update-ref", "--no-deref", "HEAD", commit)
 	return err
+}
+
+// signable gives the tag, where it is an object of its own that names itself as the recipe
+// does, and the commit. git has checked that they are what their names stand for.
+func (c *checkout) signable() ([]signature.Object, error) {
+	var all []signature.Object
+	read := func(kind, name string) error {
+		data, err := host.Git(c.ctx, c.options, "cat-file", kind, name)
+		if err == nil {
+			all = append(all, signature.Object{Kind: kind, Data: data})
+		}
+		return err
+	}
+	commit, err := c.revision("HEAD")
+	if err != nil {
+		return nil, err
+	}
+	if c.g.Tag != "" {
+		_, local, _ := c.g.refs()
+		if kind, err := c.git("cat-file", "-t", local); err == nil && kind == "tag" {
+			if err := read("tag", local); err != nil {
+				return nil, err
+			}
+			object, kind, name, err := all[0].Target()
+			if err != nil || kind != "commit" || object != commit || name != c.g.Tag {
+				// What it is about is another thing: its signature says nothing here.
+				all = nil
+			}
+		}
+	}
+	return all, read("commit", commit)
 }
 
 // expect holds the tip of what was fetched against the expected commit.
@@ -346,8 +578,8 @@ func (c *checkout) expect(ref, local, tip string) error {
 	case g.Tag != "":
 		// The id of an annotated tag names its commit for certain, too.
 		if object, err := c.git("rev-parse", "--verify", "--end-of-options", local); err == nil && object == g.Commit {
-			if c.log != nil {
-				c.log.Warn("expected-commit is the id of an annotated tag, and not of its commit", "repository", redact(g.Repository), "tag", g.Tag, "commit", tip)
+			if c.fetcher != nil {
+				c.fetcher.Log.Warn("expected-commit is the id of an annotated tag, and not of its commit", "repository", redact(g.Repository), "tag", g.Tag, "commit", tip)
 			}
 			return nil
 		}
@@ -375,7 +607,7 @@ func (c *checkout) cherryPick() error {
 	}
 	for _, pick := range c.g.CherryPicks {
 		if pick.Branch != "" {
-			if _, err := c.git("fetch", "--quiet", "--no-tags", "--", "origin", "+refs/heads/"+pick.Branch+":refs/remotes/origin/"+pick.Branch); err != nil {
+			if err := c.transfer("fetch", "--quiet", "--no-tags", "--", c.location, "+refs/heads/"+pick.Branch+":refs/remotes/origin/"+pick.Branch); err != nil {
 				return err
 			}
 		}
@@ -406,12 +638,12 @@ func (c *checkout) checkoutFiles() error {
 
 // work makes the files, and tidies .git: what differs from one clone to the next
 // without being part of the repository goes.
-func (c *checkout) work() error {
+func (c *checkout) work(level int) error {
 	if err := c.checkoutFiles(); err != nil {
 		return err
 	}
 	if c.g.Submodules {
-		if _, err := c.git("submodule", "--quiet", "update", "--init", "--recursive", "--force"); err != nil {
+		if err := c.submodules(level); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -27,8 +28,54 @@ type Mirror interface {
 	Open(ctx context.Context, sha256, name string) (io.ReadCloser, error)
 }
 
-// FolderMirror is a folder of files by digest: sha256/HEX or HEX.
+// GitMirror is a mirror that has git repositories as well. What it gives is checked by who
+// asks, by the commit.
+type GitMirror interface {
+	Mirror
+	// Repositories gives where git may find copies of the repository of an address:
+	// other addresses, or file: for folders of this machine, to be tried in their order. They
+	// are there until release is called. A repository that the mirror does not
+	// have is fs.ErrNotExist.
+	Repositories(ctx context.Context, address string) (copies []string, release func(), err error)
+}
+
+// repositoryPath is where a mirror keeps the repository of an address, below git/: its host
+// and path, e.g. example.org/team/x.git.
+func repositoryPath(address string) (string, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" {
+		return "", notThere{"a repository without a host is on no mirror"}
+	}
+	p := strings.Trim(strings.TrimSuffix(strings.Trim(path.Clean("/"+u.Path), "/"), ".git"), "/")
+	p = path.Join(strings.ToLower(u.Hostname()), p+".git")
+	if !fs.ValidPath(p) || strings.ContainsAny(p, "\\\x00") {
+		return "", notThere{"its address is on no mirror"}
+	}
+	return p, nil
+}
+
+// FolderMirror is a folder of files by digest, sha256/HEX or HEX, and of git repositories
+// by host and path, git/HOST/PATH.git: what [WriteMirror] writes.
 type FolderMirror string
+
+// Repositories is the folder of the repository.
+func (m FolderMirror) Repositories(ctx context.Context, address string) ([]string, func(), error) {
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
+	p, err := repositoryPath(address)
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, err := filepath.Abs(filepath.Join(string(m), "git", filepath.FromSlash(p)))
+	if err != nil {
+		return nil, nil, err
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil, nil, notThere{"it is not there"}
+	}
+	return []string{(&url.URL{Scheme: "file", Path: dir}).String()}, func() {}, nil
+}
 
 // Name is the folder.
 func (m FolderMirror) Name() string { return "folder " + string(m) }

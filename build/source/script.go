@@ -8,10 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/pkg/web"
 	"github.com/tarn-build/tarn/recipes"
 	"golang.org/x/sync/errgroup"
 )
@@ -76,33 +79,85 @@ func ofSteps(recipe string, steps []recipes.Step) (list []Wanted, problems diag.
 	return list, problems
 }
 
-// OfFetch reads the inputs of a fetch step. Those that say how long and how often
-// to try (timeout, dns-timeout, retry-limit) decide nothing here.
+// OfFetch reads the inputs of a fetch step.
 func OfFetch(s recipes.Step) (Source, error) {
 	in := s.Inputs
 	f := Source{URIs: strings.Fields(in["uri"]), SHA256: in["expected-sha256"], SHA512: in["expected-sha512"]}
 	if len(f.URIs) == 0 {
 		return f, errors.New("fetch: no uri")
 	}
+	f.URIs = append(f.URIs, strings.Fields(in["mirrors"])...)
 	f.Name = nameOf(f.URIs[0])
 	if f.Name == "" {
 		return f, fmt.Errorf("fetch: uri %q names no file", f.URIs[0])
 	}
-	for _, address := range f.URIs {
+	if err := checkAddresses("uri", f.URIs); err != nil {
+		return f, fmt.Errorf("fetch: %w", err)
+	}
+	if f.SHA256 == "" && f.SHA512 == "" {
+		return f, fmt.Errorf("fetch: no digest for %s\n  hint: give expected-sha256", f.Name)
+	}
+	if err := f.check(); err != nil {
+		return f, err
+	}
+	var err error
+	if f.Patience, err = patienceOf(s); err != nil {
+		return f, err
+	}
+	f.Verify, err = ofVerify(s, f.URIs)
+	return f, err
+}
+
+// checkAddresses refuses addresses that files do not come from.
+func checkAddresses(input string, uris []string) error {
+	for _, address := range uris {
 		scheme, rest, _ := strings.Cut(address, ":")
 		switch {
 		case scheme == "http" || scheme == "https":
 		case scheme == "debian" && strings.Count(rest, "/") == 1 && fs.ValidPath(rest):
 		case scheme == "debian":
-			return f, fmt.Errorf("fetch: uri %q is not debian:SOURCE/FILE", address)
+			return fmt.Errorf("%s %q is not debian:SOURCE/FILE", input, address)
 		default:
-			return f, fmt.Errorf("fetch: uri %q is none of http, https and debian\n  hint: files of this machine are served by a folder mirror of the workspace", address)
+			return fmt.Errorf("%s %q is none of http, https and debian\n  hint: files of this machine are served by a folder mirror of the workspace", input, address)
 		}
 	}
-	if f.SHA256 == "" && f.SHA512 == "" {
-		return f, fmt.Errorf("fetch: no digest for %s\n  hint: give expected-sha256", f.Name)
+	return nil
+}
+
+// Patience is how long and how often a recipe wants an address to be tried. What is 0 is
+// as the fetcher's client has it. It is a hint: it decides nothing about the outcome.
+type Patience struct {
+	Retry web.Retry     // Attempts, Pause and MaxPause
+	Stall time.Duration // to connect, and without a byte
+}
+
+// patienceOf reads the hints of fetch (timeout, retry-limit) and git-checkout (max-retries,
+// initial-backoff, max-backoff).
+func patienceOf(s recipes.Step) (p Patience, err error) {
+	number := func(name string, most int) int {
+		text := s.Hints[name]
+		if text == "" || err != nil {
+			return 0
+		}
+		n, wrong := strconv.Atoi(text)
+		if wrong != nil || n < 0 {
+			err = fmt.Errorf("%s: %s %q is no number", s.Native, name, text)
+			return 0
+		}
+		return min(n, most)
 	}
-	return f, f.check()
+	const hour = 3600
+	p.Retry.Attempts = number("retry-limit", 100)
+	if s.Hints["retry-limit"] == "0" {
+		p.Retry.Attempts = 100 // without an end, in wget
+	}
+	p.Stall = time.Duration(number("timeout", hour)) * time.Second
+	if s.Hints["max-retries"] != "" {
+		p.Retry.Attempts = 1 + number("max-retries", 100)
+	}
+	p.Retry.Pause = time.Duration(number("initial-backoff", hour)) * time.Second
+	p.Retry.MaxPause = time.Duration(number("max-backoff", hour)) * time.Second
+	return p, err
 }
 
 // parallel is how many sources of a script are fetched at a time.
@@ -118,7 +173,7 @@ func FetchAll(ctx context.Context, f *Fetcher, s *recipes.Script) error {
 	if err := f.putFiles(s); err != nil {
 		return err
 	}
-	return f.FetchEach(ctx, list)
+	return f.fetchEach(ctx, s, list)
 }
 
 // FetchTest is FetchAll for the test of one package, which finds the files beside the
@@ -131,21 +186,19 @@ func FetchTest(ctx context.Context, f *Fetcher, s *recipes.Script, t *recipes.Te
 	if err := f.putFiles(s); err != nil {
 		return err
 	}
-	return f.FetchEach(ctx, list)
+	return f.fetchEach(ctx, s, list)
 }
 
-// FetchEach puts each of the list into the store.
-func (f *Fetcher) FetchEach(ctx context.Context, list []Wanted) error {
+// fetchEach puts each of the list into the store, and holds it against the signature that
+// its step asks for.
+func (f *Fetcher) fetchEach(ctx context.Context, s *recipes.Script, list []Wanted) error {
+	v := verifier{f, s}
 	errs := make([]error, len(list))
 	var g errgroup.Group
 	g.SetLimit(parallel)
 	for i, w := range list {
 		g.Go(func() error {
-			if w.Git != nil {
-				_, _, errs[i] = f.FetchGit(ctx, *w.Git)
-			} else {
-				_, errs[i] = f.Fetch(ctx, *w.File)
-			}
+			errs[i] = v.fetch(ctx, w)
 			return nil
 		})
 	}
@@ -154,6 +207,22 @@ func (f *Fetcher) FetchEach(ctx context.Context, list []Wanted) error {
 		return context.Cause(ctx)
 	}
 	return errors.Join(errs...)
+}
+
+// fetch puts one thing into the store and checks its signature.
+func (v verifier) fetch(ctx context.Context, w Wanted) error {
+	if w.Git != nil {
+		t, err := v.tree(ctx, *w.Git)
+		if err != nil {
+			return err
+		}
+		return v.check(ctx, w, t.Archive, t.Objects)
+	}
+	d, err := v.Fetch(ctx, *w.File)
+	if err != nil {
+		return err
+	}
+	return v.check(ctx, w, d, nil)
 }
 
 // putFiles puts the files beside the recipe into the store, as they were when the

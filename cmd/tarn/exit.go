@@ -46,7 +46,7 @@ var exitMeanings = []string{
 	"a file that people write is wrong: recipe, image, workspace",
 	"sources could not be had or did not match their digest; a registry refuses, or cannot be reached",
 	"no solution: packages that exclude each other, are missing, or own the same file",
-	"a signature or checksum of a repository, a package or the store does not hold",
+	"a signature or checksum of a source, a repository, a package or the store does not hold",
 	"not reproducible",
 	"refused by a policy: distroless, seed, size limit, licence, setuid, a secret in a package",
 }
@@ -105,7 +105,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case is[*images.Refusal](err), is[*build.PolicyError](err), is[*build.SecretError](err), is[*repo.PolicyError](err):
 		return exitPolicy
-	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err), is[*debian.SignatureError](err):
+	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err), is[*debian.SignatureError](err), is[*source.SignatureError](err):
 		return exitTrust
 	case is[*source.Error](err), is[*repo.UnreachableError](err), is[*images.LostError](err), is[*prefetch.Error](err), is[*build.NotPrefetchedError](err), is[*registry.Error](err):
 		return exitSource

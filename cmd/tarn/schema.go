@@ -67,7 +67,7 @@ var languages = map[string]language{
 	"recipe": {
 		read: reflect.TypeFor[recipes.Recipe](), title: "a recipe of tarn or melange",
 		shapes: recipeShapes(),
-		never:  []string{"pipeline.description", "pipeline.prefetch", "pipeline.native", "pipeline.needs.native", "pipeline.inputs.as", "pipeline.inputs.hint"},
+		never:  []string{"pipeline.description", "pipeline.prefetch", "pipeline.native", "pipeline.needs.native", "pipeline.inputs.as", "pipeline.inputs.hint", "pipeline.inputs.only-given"},
 	},
 	"image": {
 		read: reflect.TypeFor[images.Spec](), title: "an image file of tarn or apko",

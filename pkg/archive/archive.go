@@ -214,6 +214,14 @@ func IsArchive(r io.Reader) bool {
 	}
 }
 
+// IsCompressed reports whether r begins a stream that Decompress expands.
+func IsCompressed(r io.Reader) bool {
+	head := make([]byte, 512)
+	n, _ := io.ReadFull(r, head)
+	f := detect(head[:n])
+	return f != "" && f != formatTar && f != formatZip
+}
+
 // Decompress gives the bytes that r holds, expanded by what its first bytes say
 // it is: gzip, bzip2, xz, zstd or lzip. What is none of these passes as it is. The
 // caller limits how much it reads.

@@ -5,6 +5,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -109,6 +110,18 @@ type Client struct {
 
 	mu          sync.Mutex
 	unreachable map[string]error // hosts that are not asked again, and why
+}
+
+// With is a client like c with another patience: what of retry is 0 stays as it is, and
+// stall, when it is not 0, is both Connect and Stall.
+func (c *Client) With(retry Retry, stall time.Duration) *Client {
+	other := &Client{Offline: c.Offline, Retry: c.Retry, Credentials: c.Credentials, AnyHost: c.AnyHost, StayTLS: c.StayTLS,
+		Connect: cmp.Or(stall, c.Connect), Stall: cmp.Or(stall, c.Stall), Transport: c.Transport, Proxy: c.Proxy}
+	other.Retry.Attempts = cmp.Or(retry.Attempts, c.Retry.Attempts)
+	other.Retry.Insist = cmp.Or(retry.Insist, c.Retry.Insist)
+	other.Retry.Pause = cmp.Or(retry.Pause, c.Retry.Pause)
+	other.Retry.MaxPause = cmp.Or(retry.MaxPause, c.Retry.MaxPause)
+	return other
 }
 
 func (c *Client) init() {
