@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -344,7 +345,10 @@ func (set *setup) temporary() []string {
 	if set.WritableRoot {
 		folders = append(folders, "/")
 	}
-	return folders
+	return slices.DeleteFunc(folders, func(f string) bool {
+		// What stands there is the host's then, whose file system is no memory.
+		return slices.ContainsFunc(set.Binds, func(b sandbox.Bind) bool { return b.Path == f })
+	})
 }
 
 // furnish mounts what stands in the root besides the layers.

@@ -56,6 +56,12 @@ func limits(t *testing.T, k *kit) {
 			}
 		})
 	}
+	t.Run("a folder of the host in place of a temporary one is no memory", func(t *testing.T) {
+		o := k.open(t, sandbox.Spec{Binds: []sandbox.Bind{{Source: folder(t), Path: "/run", Writable: true}}, Limits: sandbox.Limits{Memory: 64 * mib}})
+		if _, words, err := o.command(sandbox.Command{}, "eat", "1", "10"); err != nil {
+			t.Errorf("got %v, want that it fits\n%s", err, words)
+		}
+	})
 	o := k.open(t, sandbox.Spec{Limits: sandbox.Limits{OpenFiles: 100}})
 	if _, words, err := o.command(sandbox.Command{}, "open", "200"); err == nil || !strings.Contains(words, "too many open files") {
 		t.Errorf("more open files than there may be: got %v, %q", err, words)
