@@ -58,7 +58,7 @@ var stages = map[string][]string{
 var only = map[string][]string{
 	// The demo asks the nginx of an image for a page, on loopback; what ends in "test"
 	// serves archives to tests, on loopback.
-	"net/http": {"pkg/web", "build/source", "build/seed", "repo", "images/registry", "cmd/demo", "build/source/mirrortest", "pkg/debian/debiantest"},
+	"net/http": {"pkg/web", "build/source", "build/seed", "repo", "images/registry", "images/tests", "pkg/sandbox/service", "cmd/demo", "build/source/mirrortest", "pkg/debian/debiantest"},
 	// Who gets bytes from outside: the client is shared, and whoever uses it checks them.
 	module + "pkg/web": {"build/source", "build/seed", "repo", "images/registry"},
 	// Whoever talks with registries does so through one package.

@@ -13,10 +13,12 @@ import (
 	"syscall"
 
 	"github.com/tarn-build/tarn/pkg/sandbox/namespace"
+	"github.com/tarn-build/tarn/pkg/sandbox/service"
 )
 
 func main() {
 	namespace.Init() // does not return in the process that becomes a sandbox's first one
+	service.Init()   // likewise in the process that asks a service inside a sandbox
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for anything
 	code := run(ctx, streams{os.Stdin, os.Stdout, os.Stderr}, os.Args[1:])

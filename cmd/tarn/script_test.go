@@ -26,6 +26,7 @@ import (
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/apk/apktest"
 	"github.com/tarn-build/tarn/pkg/sandbox/namespace"
+	"github.com/tarn-build/tarn/pkg/sandbox/service"
 	"github.com/tarn-build/tarn/pkg/sign"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/repo"
@@ -33,6 +34,7 @@ import (
 
 func TestMain(m *testing.M) {
 	namespace.Init()
+	service.Init()
 	testscript.Main(m, map[string]func(){"tarn": main})
 }
 
@@ -45,7 +47,8 @@ func TestMain(m *testing.M) {
 //	keys/other.rsa       one more, which signed nothing
 //
 // and may use the conditions and commands below. [sandbox] is what builds need: a
-// kernel that gives sandboxes, and a static busybox to put into them. [real] is for what
+// kernel that gives sandboxes, and a static busybox to put into them; [static] is what
+// tests of images need besides, a program without a loader. [real] is for what
 // builds with the real seed and sources from outside; scripts called VERB_builds then
 // have the store that TARN_REAL names (as XDG_CACHE_HOME does), so that it is done once.
 // $REPO is this repository, $GOROOT this machine's Go. [shared] is the folder $SHARED of test data; [apk] is the program $APK of apk-tools 3.
@@ -80,6 +83,8 @@ func TestScripts(t *testing.T) {
 			switch name {
 			case "sandbox":
 				return hasSandbox()
+			case "static":
+				return isStatic()
 			case "several-users":
 				return namespace.Backend{}.Several(), nil
 			case "subordinate":
@@ -421,6 +426,16 @@ func makeStart(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// isStatic tells whether this program runs where there is no loader. In CI it must, but for
+// the race detector.
+func isStatic() (bool, error) {
+	_, err := service.Binds()
+	if err != nil && os.Getenv("CI") == "true" && os.Getenv("CGO_ENABLED") == "0" {
+		return false, err
+	}
+	return err == nil, nil
 }
 
 // staticBusybox finds a busybox that needs no libraries, or says what is absent.
