@@ -33,6 +33,8 @@ type Options struct {
 	// Keys are the public keys that the image file's keyring names, by file name:
 	// they go to /etc/apk/keys. Reading them is the caller's affair.
 	Keys map[string][]byte
+	// Trusted are the keys that count when a policy refuses unsigned packages.
+	Trusted apk.KeySet
 }
 
 // Warning is something of an image that its makers should know.
@@ -50,9 +52,6 @@ type Warning struct {
 // cannot be done with these packages, and a *store.CorruptError when bytes in the
 // store are not what they were.
 func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Image, error) {
-	if reasons := refuseSeeds(packages); len(reasons) > 0 {
-		return nil, &Refusal{Image: s.Name(), Reasons: reasons}
-	}
 	if s.Contents.BaseImage != nil {
 		return nil, problems(s.Contents.Here.Key("baseimage").Problem("", "composing on top of a base image is not supported"))
 	}
@@ -61,31 +60,38 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 			return nil, fmt.Errorf("%s is for %s, the image is for %s", p.Entry.FullName(), arch, o.Arch)
 		}
 	}
+	reasons, err := refusePackages(s, packages, o)
+	if err != nil {
+		return nil, err
+	}
 	id := imageID(s, packages, o)
-	if image, err := recall(o.Store, id); err != nil || image != nil {
-		return image.of(s, packages), err
+	if len(reasons) == 0 {
+		if image, err := recall(o.Store, id); err != nil || image != nil {
+			return image.of(s, packages), err
+		}
 	}
 	all, err := scanAll(ctx, o.Store, packages)
 	if err != nil {
 		return nil, err
 	}
 	defer closeAll(all)
+	if o.Epoch.IsZero() {
+		o.Epoch = newest(packages)
+	}
+	if all, err = s.withOwnPackage(all, o); err != nil {
+		return nil, err
+	}
 	tree, err := install(all)
 	if err != nil {
 		return nil, err
-	}
-	if o.Epoch.IsZero() {
-		o.Epoch = newest(packages)
 	}
 	tree.Epoch = o.Epoch.Unix()
 	c := &composer{spec: s, o: o, tree: tree, packages: all}
 	if err := c.finish(); err != nil {
 		return nil, err
 	}
-	if s.Distroless {
-		if reasons := checkDistroless(tree, c.marks(), c.fullNames()); len(reasons) > 0 {
-			return nil, &Refusal{Image: s.Name(), Reasons: reasons}
-		}
+	if reasons = c.refuse(reasons); len(reasons) > 0 {
+		return nil, &Refusal{Image: s.Name(), Reasons: reasons}
 	}
 	layers, err := makeLayers(ctx, o.Store, tree, all, s.Layering)
 	if err != nil {
@@ -132,7 +138,10 @@ type composer struct {
 	tree     *rootfs.Tree
 	packages []*scanned
 	warnings []Warning
-	user     string // numeric
+	// scripts is what became of each script; unhandled are those that nobody can do without running them.
+	scripts   []ScriptOutcome
+	unhandled []Reason
+	user      string // numeric
 }
 
 // finish does it, in apko's order (FORMATS 5.2).
@@ -142,6 +151,8 @@ func (c *composer) finish() error {
 		c.busybox,
 		c.database,
 		c.accounts,
+		c.replaceScripts,
+		c.runAs,
 		c.paths,
 		c.certificates,
 		c.keys,
@@ -202,9 +213,6 @@ func (c *composer) accounts() error {
 		if err := c.tree.AddUser(user); err != nil {
 			ps = append(ps, u.Here.Problem("", "%v", err))
 		}
-	}
-	if err := c.runAs(); err != nil {
-		ps = append(ps, err)
 	}
 	return problems(ps...)
 }
@@ -361,17 +369,11 @@ func (c *composer) devices() error {
 	return nil
 }
 
-// complete notes what an image usually has and this one has not, and the scripts
-// that packages count on and that were not run.
+// complete notes what an image usually has and this one has not.
 func (c *composer) complete() error {
 	for _, p := range []string{"etc/passwd", "etc/group", "etc/os-release"} {
 		if _, found := c.tree.Stat(p); !found {
 			c.warnings = append(c.warnings, Warning{Text: fmt.Sprintf("/%s is missing: a package with the base layout brings it", p)})
-		}
-	}
-	for _, p := range c.packages {
-		if len(p.Scripts) > 0 {
-			c.warnings = append(c.warnings, Warning{Package: p.Info.FullName(), Text: "not run: " + strings.Join(p.scriptNames(), ", ")})
 		}
 	}
 	return nil

@@ -303,9 +303,12 @@ func TestConfiguration(t *testing.T) {
 	if diff := cmp.Diff(labels, m.Annotations); diff != "" {
 		t.Errorf("annotations: -want +got:\n%s", diff)
 	}
-	warnings := []images.Warning{{Package: "web-2.0-r1", Text: "not run: .post-install, .trigger"}}
-	if diff := cmp.Diff(warnings, image.About.Warnings); diff != "" {
-		t.Errorf("warnings: -want +got:\n%s", diff)
+	scripts := []images.ScriptOutcome{
+		{Package: "web-2.0-r1", Script: "post-install", Result: images.ScriptReplaced, Did: []string{"add user web (1000:1000)", "make folder /home/web"}},
+		{Package: "web-2.0-r1", Script: "trigger", Result: images.ScriptIdle},
+	}
+	if diff := cmp.Diff(scripts, image.About.Scripts); diff != "" {
+		t.Errorf("scripts: -want +got:\n%s", diff)
 	}
 }
 

@@ -62,6 +62,7 @@ type About struct {
 	Groups   []rootfs.Group     `json:"groups"`
 	Config   v1.Config          `json:"config"`
 	Layers   []Layer            `json:"layers"`
+	Scripts  []ScriptOutcome    `json:"scripts,omitempty"` // of packages: none is run
 	Warnings []Warning          `json:"warnings,omitempty"`
 }
 
@@ -112,6 +113,7 @@ func (c *composer) describe(layers []Layer) (*Image, error) {
 	}
 	a := &image.About
 	a.Name, a.Arch, a.Digest, a.Layers, a.Warnings = c.spec.Name(), c.o.Arch, string(digest), layers, c.warnings
+	a.Scripts = c.scripts
 	a.Config, a.Users, a.Groups = file.Config, c.tree.Users(), c.tree.Groups()
 	files := map[string]int{}
 	for n := range c.tree.All() {

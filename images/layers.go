@@ -39,9 +39,12 @@ func makeLayers(ctx context.Context, st *store.Store, t *rootfs.Tree, packages [
 	if err := checkMarks(t); err != nil {
 		return nil, err
 	}
-	parts := make([]Part, len(packages))
-	for i, p := range packages {
-		parts[i] = Part{Name: p.Info.Name, Origin: p.Info.Origin, Version: p.Info.Version, Size: p.size(), Installed: p.Info.Size, Replaces: p.Info.Replaces}
+	var parts []Part
+	for _, p := range packages {
+		if p.isOwn() {
+			break // the last one: what the image file brings changes with it, and stays on top
+		}
+		parts = append(parts, Part{Name: p.Info.Name, Origin: p.Info.Origin, Version: p.Info.Version, Size: p.size(), Installed: p.Info.Size, Replaces: p.Info.Replaces})
 	}
 	groups := Divide(parts, layering)
 	compression := layering.compression()

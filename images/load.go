@@ -115,6 +115,8 @@ func (l *loader) load(file string, chain []string) *Spec {
 		return nil
 	}
 	l.world(&s)
+	l.ownFiles(&s, file)
+	l.checkPolicy(&s)
 	if !root.Has("include") {
 		return &s
 	}
@@ -225,6 +227,13 @@ func merge(base, top *Spec) *Spec {
 	if top.Here.Has("distroless") {
 		m.Distroless = top.Distroless
 	}
+	m.OwnFiles = mergeOwnFiles(base.OwnFiles, top.OwnFiles)
+	if top.Here.Has("size-limit") {
+		m.SizeLimit = top.SizeLimit
+	}
+	m.Policy = mergePolicies(base.Policy, top.Policy)
+	m.Scripts.Here = top.Scripts.Here
+	m.Scripts.Waived = slices.Concat(base.Scripts.Waived, top.Scripts.Waived)
 	return &m
 }
 
@@ -293,6 +302,7 @@ func (l *loader) check(s *Spec) {
 		}
 	}
 	l.checkCertificates(s)
+	l.checkWaivers(s)
 	l.checkTests(s)
 }
 
@@ -416,15 +426,20 @@ func (l *loader) checkPath(p *Path) {
 	if p.Type == "permissions" && p.Permissions == nil && p.UID == nil && p.GID == nil {
 		l.add(p.Here, "", "a path of type \"permissions\" changes nothing without permissions, uid or gid")
 	}
+	l.checkOwner(p.Here, p.Path, p.UID, p.GID)
+}
+
+// checkOwner checks the numbers of who is to own a path.
+func (l *loader) checkOwner(here yamlread.Place, path string, uid, gid *int64) {
 	for _, id := range []struct {
 		name  string
 		value *int64
-	}{{"uid", p.UID}, {"gid", p.GID}} {
+	}{{"uid", uid}, {"gid", gid}} {
 		if id.value == nil {
 			continue
 		}
 		if err := rootfs.CheckAccount("path", *id.value); err != nil {
-			l.add(p.Here.Value(id.name), "", "%s %d of %q", id.name, *id.value, p.Path)
+			l.add(here.Value(id.name), "", "%s %d of %q", id.name, *id.value, path)
 		}
 	}
 }

@@ -132,10 +132,23 @@ certificates:
   additional: []
   providers: [custom-certificates]
 distroless: true
+files:
+  - {path: /etc/motd, content: hello, uid: 82, gid: 83, permissions: 0o600}
+  - {path: /etc/other, source: motd}
+size-limit: 20 MB
+policy:
+  packages: {allow: ["*"], deny: ["*-dev", "openssl<3"]}
+  licenses: {allow: [MIT], deny: ["GPL-3.0*"]}
+  origin: {allow: [./packages], deny: [nginx]}
+  setuid: deny
+  shells: allow
+  unsigned: deny
+scripts:
+  waived: [{package: openssh, script: post-install, reason: no host keys}]
 `
 
 func TestLoadKeepsEveryField(t *testing.T) {
-	s, err := images.Load(fstest.MapFS{"web.yaml": {Data: []byte(everyField)}}, "web.yaml")
+	s, err := images.Load(fstest.MapFS{"web.yaml": {Data: []byte(everyField)}, "motd": {Data: []byte("x")}}, "web.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +220,7 @@ entrypoint: {command: a, shell-fragment: b}
 certificates:
   additional: [{name: x, content: none}]
 `)},
-		"unknown.yaml": {Data: []byte("contents:\n  package: [a]\nsize-limit: 5M\n")},
+		"unknown.yaml": {Data: []byte("contents:\n  package: [a]\nsize-limits: 5M\n")},
 		"loop.yaml":    {Data: []byte("include: loop2.yaml\n")},
 		"loop2.yaml":   {Data: []byte("include: loop.yaml\n")},
 		"...yaml":      {Data: []byte("contents: {packages: [a]}\n")},
@@ -237,7 +250,8 @@ bad.yaml:20:35: certificate "x" is not one certificate in PEM
 15 problems in 1 file`},
 		{"unknown.yaml", `unknown.yaml:2:3: unknown field "package"
   hint: did you mean "packages"?
-unknown.yaml:3:1: unknown field "size-limit"
+unknown.yaml:3:1: unknown field "size-limits"
+  hint: did you mean "size-limit"?
 2 problems in 1 file`},
 		{"...yaml", "...yaml: \"..\" cannot be the name of an image, which is its file's\n  hint: lower-case letters, digits and . _ - are allowed, the first a letter or digit"},
 		{"A b.yaml", "A b.yaml: \"A b\" cannot be the name of an image, which is its file's\n  hint: lower-case letters, digits and . _ - are allowed, the first a letter or digit"},

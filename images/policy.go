@@ -14,9 +14,10 @@ import (
 
 // Reason is one thing for which an image is refused.
 type Reason struct {
-	Rule    string `json:"rule"`              // seed, shell, package-manager, setuid, capability
+	Rule    string `json:"rule"`              // seed, shell, package-manager, setuid, capability, script, package, license, origin, unsigned, size
 	Path    string `json:"path,omitempty"`    // absolute in the image; empty for a package as a whole
 	Package string `json:"package,omitempty"` // name and version of who brought it; empty where the image file did
+	Script  string `json:"script,omitempty"`  // of a package, where it is about one
 	Text    string `json:"text"`              // e.g. "a shell (busybox)"
 }
 
@@ -34,7 +35,10 @@ func (r Reason) String() string {
 	if r.Package != "" {
 		by = r.Package + " brings it"
 	}
-	if r.Path == "" {
+	switch {
+	case r.Path == "" && r.Package == "":
+		return r.Text
+	case r.Path == "":
 		return fmt.Sprintf("%s: %s", r.Package, r.Text)
 	}
 	return fmt.Sprintf("%s: %s: %s", r.Path, r.Text, by)
@@ -49,7 +53,7 @@ type Refusal struct {
 func (r *Refusal) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "image %s is refused", r.Image)
-	seed, distroless := false, false
+	rules := map[string]bool{}
 	alike := map[Reason]int{} // how many, by all but the path
 	for _, reason := range r.Reasons {
 		alike[reason.anywhere()]++
@@ -63,16 +67,29 @@ func (r *Refusal) Error() string {
 		} else if number > 0 {
 			b.WriteString("\n  " + reason.String())
 		}
-		seed = seed || reason.Rule == ruleSeed
-		distroless = distroless || reason.Rule != ruleSeed
+		rules[reason.Rule] = true
 	}
-	if seed {
-		b.WriteString("\n  hint: packages of a seed build other packages and are never in an image: tarn image build needs packages built from source")
-	}
-	if distroless {
-		b.WriteString("\n  hint: leave the package out, or write distroless: false where the image is meant to have it")
+	for _, hint := range refusalHints {
+		if slices.ContainsFunc(hint.rules, func(rule string) bool { return rules[rule] }) {
+			b.WriteString("\n  hint: " + hint.text)
+			if rules[ruleScript] && slices.Contains(hint.rules, ruleScript) {
+				b.WriteString(waivers(r.Reasons))
+			}
+		}
 	}
 	return b.String()
+}
+
+// refusalHints say the way out, by rule.
+var refusalHints = []struct {
+	rules []string
+	text  string
+}{
+	{[]string{ruleSeed}, "packages of a seed build other packages and are never in an image: tarn image build needs packages built from source"},
+	{[]string{ruleShell, ruleManager, ruleSetuid, ruleCapability}, "leave the package out, or write distroless: false where the image is meant to have it (policy: where that denies it)"},
+	{[]string{ruleScript}, "do by paths, files and accounts what the script would do, and say that the image does without it:\n    scripts:\n      waived:"},
+	{[]string{rulePackage, ruleLicense, ruleOrigin, ruleUnsigned}, "leave the package out, or change policy: in the image file; tarn image why NAME tells what asks for it"},
+	{[]string{ruleSize}, "leave packages out, or raise size-limit"},
 }
 
 const (
@@ -81,7 +98,36 @@ const (
 	ruleManager    = "package-manager"
 	ruleSetuid     = "setuid"
 	ruleCapability = "capability"
+	ruleScript     = "script"
 )
+
+// treeRules are the rules that an image's files are held against.
+func (s *Spec) treeRules() map[string]bool {
+	rules := map[string]bool{}
+	if s.Distroless {
+		rules = map[string]bool{ruleShell: true, ruleManager: true, ruleSetuid: true, ruleCapability: true}
+	}
+	if s.Policy.Shells == "deny" {
+		rules[ruleShell] = true
+	}
+	if s.Policy.Setuid == "deny" {
+		rules[ruleSetuid], rules[ruleCapability] = true, true
+	}
+	return rules
+}
+
+// refuse finds everything for which the image is refused, the reasons of its packages first.
+func (c *composer) refuse(reasons []Reason) []Reason {
+	reasons = append(reasons, c.unhandled...)
+	if rules := c.spec.treeRules(); len(rules) > 0 {
+		for _, r := range checkDistroless(c.tree, c.marks(), c.fullNames()) {
+			if rules[r.Rule] {
+				reasons = append(reasons, r)
+			}
+		}
+	}
+	return append(reasons, refuseSize(c.spec.SizeLimit, c.tree.Archive(rootfs.ArchiveOptions{}).Size(), c.packages)...)
+}
 
 // refuseSeeds refuses packages that the first compiler came from.
 func refuseSeeds(packages []Package) []Reason {

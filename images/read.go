@@ -53,7 +53,7 @@ func readPackage(st *store.Store, digest store.Digest) (_ scan, _ *os.File, err 
 		if p.Format == apk.V3 && f.NamedOnly() {
 			return fmt.Errorf("/%s belongs to %s:%s, by name alone, as version 3 of the format tells it: a layer has numbers\n  hint: use the package of version 2", f.Path, f.User, f.Group)
 		}
-		e := scanEntry{Path: f.Path, Mode: rootfs.UnixMode(f.Mode), UID: f.UID, GID: f.GID, Time: f.ModTime.Unix()}
+		e := scanEntry{Path: f.Path, Mode: rootfs.UnixMode(f.Mode), UID: f.UID, GID: f.GID, User: otherThanRoot(f.User), Group: otherThanRoot(f.Group), Time: f.ModTime.Unix()}
 		for key, value := range f.Xattrs {
 			if e.Xattrs == nil {
 				e.Xattrs = map[string][]byte{}

@@ -27,6 +27,7 @@ type scanned struct {
 	Scripts  []Script          // sorted by name
 	Marks    map[string]string // known programs by the digest of the file, see shellMarks
 
+	named    map[int]names  // entries that are somebody's by name
 	fileSize int64          // of the .apk file without its signatures, in bytes
 	sums     []apk.Checksum // of each entry, as apk's database has them
 	digest   store.Digest
@@ -37,7 +38,7 @@ type scanned struct {
 }
 
 // scanVersion changes when the same package gives another scan than before.
-const scanVersion = 1
+const scanVersion = 2
 
 // scan is what the store remembers of a package.
 type scan struct {
@@ -56,6 +57,8 @@ type scanEntry struct {
 	Mode     uint32            `json:"m"`
 	UID      int               `json:"u,omitempty"`
 	GID      int               `json:"g,omitempty"`
+	User     string            `json:"n,omitempty"` // other than root
+	Group    string            `json:"o,omitempty"`
 	Time     int64             `json:"d,omitempty"`
 	Size     int64             `json:"s,omitempty"`
 	Target   string            `json:"l,omitempty"`
@@ -146,6 +149,7 @@ func scanPackage(st *store.Store, p Package) (*scanned, error) {
 		closeAll([]*scanned{s})
 		return nil, fmt.Errorf("the package in the store is not the one that was chosen: expected checksum %s, found %s", p.Entry.Checksum, kept.Checksum)
 	}
+	s.named = named(kept.Entries)
 	s.Entries = make([]rootfs.Entry, len(kept.Entries))
 	s.sums = make([]apk.Checksum, len(kept.Entries))
 	var at int64

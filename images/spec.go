@@ -1,12 +1,19 @@
 package images
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"strconv"
+	"strings"
+
 	"github.com/tarn-build/tarn/pkg/solve"
 	"github.com/tarn-build/tarn/pkg/yamlread"
 )
 
-// Spec is an image file, with what it includes merged in. The language is apko's;
-// "distroless" is ours.
+// Spec is an image file, with what it includes merged in. The language is apko's; ours
+// are "distroless", "files", "policy", "scripts", "size-limit" and "tests".
 type Spec struct {
 	Here         yamlread.Place    `yaml:",here" json:"-"`
 	Contents     Contents          `yaml:"contents" json:"contents"`
@@ -27,8 +34,14 @@ type Spec struct {
 	Certificates Certificates      `yaml:"certificates" json:"certificates,omitzero"`
 	// Distroless refuses an image that holds a shell, a package manager, or a file
 	// that gives rights to who runs it.
-	Distroless bool   `yaml:"distroless" json:"distroless,omitempty"`
-	Tests      *Tests `yaml:"tests" json:"-"`
+	Distroless bool `yaml:"distroless" json:"distroless,omitempty"`
+	// OwnFiles are files that no package brings. A package that the composer makes owns them.
+	OwnFiles []OwnFile `yaml:"files" json:"files,omitempty"`
+	// SizeLimit is the most that all files together may have, 0 for no limit.
+	SizeLimit Size    `yaml:"size-limit" json:"size-limit,omitempty"`
+	Policy    Policy  `yaml:"policy" json:"policy,omitzero"`
+	Scripts   Scripts `yaml:"scripts" json:"scripts,omitzero"`
+	Tests     *Tests  `yaml:"tests" json:"-"`
 
 	// Path is the file, as it was given to Load; Files are all that were read, Path first.
 	Path  string   `yaml:"-" json:"-"`
@@ -133,4 +146,101 @@ type Certificate struct {
 	Here    yamlread.Place `yaml:",here" json:"-"`
 	Name    string         `yaml:"name,required" json:"name"`
 	Content string         `yaml:"content,required" json:"content"` // one certificate in PEM
+}
+
+// OwnFile is a file that the image file itself brings, or a folder of files.
+type OwnFile struct {
+	Here        yamlread.Place `yaml:",here" json:"-"`
+	Path        string         `yaml:"path,required" json:"path"`
+	Content     *string        `yaml:"content" json:"-"`
+	Source      string         `yaml:"source" json:"-"` // a file or folder beside the image file, or from the workspace's folder
+	UID         *int64         `yaml:"uid" json:"uid,omitempty"`
+	GID         *int64         `yaml:"gid" json:"gid,omitempty"`
+	Permissions *uint32        `yaml:"permissions" json:"permissions,omitempty"`
+
+	// Members are the files and folders that it stands for, those of a folder sorted
+	// by path. Load reads them.
+	Members []OwnMember `yaml:"-" json:"members,omitempty"`
+}
+
+// OwnMember is one path of an OwnFile.
+type OwnMember struct {
+	Path   string      `yaml:"-" json:"path"` // below the root, clean, without a leading slash
+	Mode   fs.FileMode `yaml:"-" json:"mode"`
+	Target string      `yaml:"-" json:"target,omitempty"` // of a symbolic link
+	Sum    string      `yaml:"-" json:"sum,omitempty"`    // SHA-256 of a file's content
+	Data   []byte      `yaml:"-" json:"-"`
+}
+
+// Policy refuses images. Its zero value refuses nothing.
+type Policy struct {
+	Here     yamlread.Place `yaml:",here" json:"-"`
+	Packages Choice         `yaml:"packages" json:"packages,omitzero"` // by name, with * and with a version
+	Licenses Choice         `yaml:"licenses" json:"licenses,omitzero"` // by SPDX identifier, with *
+	Origin   Choice         `yaml:"origin" json:"origin,omitzero"`     // by the recipe that a package is built from, or by repository
+	Setuid   string         `yaml:"setuid" json:"setuid,omitempty"`    // "allow" or "deny"
+	Shells   string         `yaml:"shells" json:"shells,omitempty"`
+	Unsigned string         `yaml:"unsigned" json:"unsigned,omitempty"`
+}
+
+// Choice is what may be there, and what may not.
+type Choice struct {
+	Here  yamlread.Place `yaml:",here" json:"-"`
+	Allow []string       `yaml:"allow" json:"allow,omitempty"` // nothing else; empty for anything
+	Deny  []string       `yaml:"deny" json:"deny,omitempty"`
+}
+
+// Scripts says what becomes of the scripts of packages, which are never run.
+type Scripts struct {
+	Here   yamlread.Place `yaml:",here" json:"-"`
+	Waived []Waiver       `yaml:"waived" json:"waived,omitempty"`
+}
+
+// Waiver says that an image does without what a script would do.
+type Waiver struct {
+	Here    yamlread.Place `yaml:",here" json:"-"`
+	Package string         `yaml:"package,required" json:"package"`
+	Script  string         `yaml:"script" json:"script,omitempty"` // pre-install, post-install or trigger; all of the package's when empty
+	Reason  string         `yaml:"reason,required" json:"reason"`
+}
+
+// Size is a number of bytes.
+type Size int64
+
+// sizeUnits are the units that a Size may be written in, in bytes.
+var sizeUnits = map[string]float64{
+	"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30,
+	"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30,
+}
+
+var sizeForm = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)$`)
+
+// UnmarshalText reads e.g. 20 MB (20,000,000 bytes), 20 MiB (20,971,520) or 1048576.
+func (s *Size) UnmarshalText(text []byte) error {
+	parts := sizeForm.FindStringSubmatch(string(text))
+	if parts == nil {
+		return errors.New("a size is written like 20 MB, 20 MiB or 1048576")
+	}
+	unit, known := sizeUnits[strings.ToLower(parts[2])]
+	number, err := strconv.ParseFloat(parts[1], 64)
+	if !known || err != nil || number*unit > 1<<60 {
+		return errors.New("a size is written like 20 MB, 20 MiB or 1048576")
+	}
+	*s = Size(number * unit)
+	return nil
+}
+
+func (s Size) String() string { return byteCount(int64(s)) }
+
+// byteCount is a number of bytes as people read it.
+func byteCount(n int64) string {
+	const unit = 1000
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, prefix := float64(n)/unit, 0
+	for value >= unit && prefix < 3 {
+		value, prefix = value/unit, prefix+1
+	}
+	return fmt.Sprintf("%.1f %cB", value, "kMGT"[prefix])
 }

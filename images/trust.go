@@ -182,6 +182,11 @@ func (c *composer) database() error {
 	for _, r := range c.spec.World {
 		world = append(world, r.String())
 	}
+	for _, p := range c.packages {
+		if p.isOwn() {
+			world = append(world, p.Info.Name) // or apk would remove it with the next change
+		}
+	}
 	slices.Sort(world)
 	installed, scripts, triggers, err := c.installed()
 	if err != nil {

@@ -298,7 +298,7 @@ func (c *composer) composeArch(ctx context.Context, s *images.Spec, arch apk.Arc
 	if err != nil {
 		return nil, err
 	}
-	o := images.Options{Arch: arch, Store: c.store, Keys: from.keys}
+	o := images.Options{Arch: arch, Store: c.store, Keys: from.keys, Trusted: from.trusted}
 	date := c.o.buildDate
 	if date == "" {
 		date = os.Getenv("SOURCE_DATE_EPOCH")
@@ -353,6 +353,8 @@ type packageSources struct {
 	set   repo.Set
 	names []string          // of the set, as a lock calls them
 	keys  map[string][]byte // of the image file's keyring, by file name
+	// trusted are those and the workspace's: who may have signed packages of this image.
+	trusted *sign.Keyring
 }
 
 // sources opens them. The keys are the lock's, where it has them: then no server is asked,
@@ -391,6 +393,7 @@ func (c *composer) sources(ctx context.Context, s *images.Spec, lock *images.Loc
 			id += "\n" + name + "\n" + string(store.DigestOf(from.keys[name]))
 		}
 	}
+	from.trusted = keys
 	var locations []string
 	if _, err := os.Stat(c.ws.path(c.ws.Packages)); err == nil {
 		locations = append(locations, c.ws.Packages)

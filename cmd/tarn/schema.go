@@ -79,6 +79,12 @@ var languages = map[string]language{
 			"layering.strategy":    oneOf("", "single", "origin", "package"),
 			"paths.type":           oneOf("directory", "empty-file", "hardlink", "symlink", "permissions"),
 			"tests.files.type":     oneOf("", "file", "directory", "symlink"),
+
+			"size-limit":            func(s *yamlread.Schema) { s.Pattern = `^[0-9]+(\.[0-9]+)? ?([kKmMgG]?[iI]?[bB]?)$` },
+			"policy.setuid":         oneOf("", "allow", "deny"),
+			"policy.shells":         oneOf("", "allow", "deny"),
+			"policy.unsigned":       oneOf("", "allow", "deny"),
+			"scripts.waived.script": oneOf("", "pre-install", "post-install", "trigger"),
 		},
 	},
 	"workspace": {

@@ -19,8 +19,9 @@ import (
 )
 
 // package FILE NAME VERSION [FIELD=VALUE...] [PATH TEXT]... writes an unsigned package.
-// Fields are arch (this machine's), depends, provides and replaces (several, separated by
-// commas), and built (Unix seconds).
+// Fields are arch (this machine's), origin, license, depends, provides, replaces and
+// triggers (several, separated by commas), built (Unix seconds), and pre-install,
+// post-install, post-upgrade and trigger (files with the script).
 func makePackage(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: package FILE NAME VERSION [FIELD=VALUE...] [PATH TEXT]...")
@@ -46,6 +47,17 @@ func makePackage(ts *testscript.TestScript, neg bool, args []string) {
 			u.Info.Provides = list()
 		case "replaces":
 			u.Info.Replaces = list()
+		case "origin":
+			u.Info.Origin = value
+		case "license":
+			u.Info.Licenses = []string{value}
+		case "triggers":
+			u.Info.Triggers = strings.Split(value, ",")
+		case "pre-install", "post-install", "post-upgrade", "trigger": // a file of the script
+			if u.Scripts == nil {
+				u.Scripts = map[string][]byte{}
+			}
+			u.Scripts["."+field] = []byte(ts.ReadFile(value))
 		case "built":
 			at, err := parseDate(value)
 			ts.Check(err)

@@ -173,6 +173,14 @@ func (t *Tree) AddGroup(g Group) error {
 // home folder (mode 0700) unless it is there or /dev/null. A user that is there
 // under the same name with the same ids stays as it is; others ids are an error.
 func (t *Tree) AddUser(u User) error {
+	if err := t.AddAccount(u); err != nil {
+		return err
+	}
+	return t.MakeHome(u)
+}
+
+// AddAccount is AddUser without the home folder.
+func (t *Tree) AddAccount(u User) error {
 	if err := CheckAccount(u.Name, int64(u.UID)); err != nil {
 		return err
 	}
@@ -207,7 +215,7 @@ func (t *Tree) AddUser(u User) error {
 			return err
 		}
 	}
-	return t.MakeHome(u)
+	return nil
 }
 
 // MakeHome makes a user's home folder unless it is there.

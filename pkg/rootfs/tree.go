@@ -358,6 +358,17 @@ func (t *Tree) Symlink(target, p string) error {
 	return nil
 }
 
+// Relink is Symlink in the place of a file or link that may be there already.
+func (t *Tree) Relink(target, p string) error {
+	if n, found := t.Lstat(p); found && n.Mode.Type() == fs.ModeSymlink && n.Target == target {
+		return nil
+	}
+	if err := t.put(p, &Inode{Mode: fs.ModeSymlink | 0o777, Target: target, ModTime: t.Epoch}); err != nil {
+		return fmt.Errorf("make symbolic link %w", err)
+	}
+	return nil
+}
+
 // Link makes p a hard link of the regular file at old, in the place of a file that may be there.
 func (t *Tree) Link(old, p string) error {
 	n, found := t.Stat(old)

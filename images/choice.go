@@ -1,0 +1,331 @@
+package images
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/github/go-spdx/v2/spdxexp"
+
+	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/store"
+)
+
+// The rules of "policy:", as Reason.Rule tells them.
+const (
+	rulePackage  = "package"
+	ruleLicense  = "license"
+	ruleOrigin   = "origin"
+	ruleUnsigned = "unsigned"
+	ruleSize     = "size"
+)
+
+func mergePolicies(base, top Policy) Policy {
+	m := base
+	m.Here = top.Here
+	m.Packages = mergeChoices(base.Packages, top.Packages)
+	m.Licenses = mergeChoices(base.Licenses, top.Licenses)
+	m.Origin = mergeChoices(base.Origin, top.Origin)
+	for _, key := range []struct {
+		name string
+		into *string
+		own  string
+	}{{"setuid", &m.Setuid, top.Setuid}, {"shells", &m.Shells, top.Shells}, {"unsigned", &m.Unsigned, top.Unsigned}} {
+		if top.Here.Has(key.name) {
+			*key.into = key.own
+		}
+	}
+	return m
+}
+
+func mergeChoices(base, top Choice) Choice {
+	return Choice{Here: top.Here, Allow: slices.Concat(base.Allow, top.Allow), Deny: slices.Concat(base.Deny, top.Deny)}
+}
+
+func (l *loader) checkPolicy(s *Spec) {
+	p := &s.Policy
+	for _, key := range []struct{ name, value string }{{"setuid", p.Setuid}, {"shells", p.Shells}, {"unsigned", p.Unsigned}} {
+		if words := []string{"allow", "deny"}; key.value != "" && !slices.Contains(words, key.value) {
+			l.add(p.Here.Value(key.name), cmp.Or(diag.DidYouMean(key.value, words), `write "deny", or "allow" where an included file denies it`), "policy %s: %q is neither allow nor deny", key.name, key.value)
+		}
+	}
+	for _, list := range []struct {
+		name   string
+		choice *Choice
+		check  func(string) error
+	}{
+		{"packages", &p.Packages, func(text string) error { _, err := parsePackagePattern(text); return err }},
+		{"licenses", &p.Licenses, checkPattern},
+		{"origin", &p.Origin, checkPattern},
+	} {
+		for _, part := range []struct {
+			key   string
+			items []string
+		}{{"allow", list.choice.Allow}, {"deny", list.choice.Deny}} {
+			for i, item := range part.items {
+				if err := list.check(item); err != nil {
+					l.add(list.choice.Here.Value(part.key).Item(i), "", "policy %s: %v", list.name, err)
+				}
+			}
+		}
+	}
+}
+
+// checkPattern says what is wrong with a pattern of a name.
+func checkPattern(text string) error {
+	if strings.TrimSpace(text) == "" {
+		return fmt.Errorf("%q is no name", text)
+	}
+	if _, err := path.Match(text, ""); err != nil {
+		return fmt.Errorf("%q is no pattern: %v", text, err)
+	}
+	return nil
+}
+
+// packagePattern chooses packages: a name, in which * stands for anything, and, where
+// it is said, a version (openssl<3.5).
+type packagePattern struct {
+	name    string
+	version apk.Dependency
+}
+
+func parsePackagePattern(text string) (packagePattern, error) {
+	at := strings.IndexAny(text, "<>=~")
+	if at < 0 {
+		return packagePattern{name: text}, checkPattern(text)
+	}
+	// The grammar of names is not that of patterns: only the version is read by it.
+	d, err := apk.ParseDependency("package" + text[at:])
+	if err != nil {
+		return packagePattern{}, fmt.Errorf("%q: behind the name stand <, <=, =, >=, > or ~ and a version", text)
+	}
+	return packagePattern{text[:at], d}, checkPattern(text[:at])
+}
+
+func (p packagePattern) matches(e *apk.Entry) bool {
+	return glob(p.name, e.Name) && (p.version.Name == "" || p.version.MatchesAnyRevision(e.Version))
+}
+
+// glob matches a pattern that Load has checked.
+func glob(pattern, name string) bool {
+	found, _ := path.Match(pattern, name)
+	return found
+}
+
+// refusePackages finds what of the packages themselves a policy refuses. It is asked
+// before the store is: who vouches for a package, and where it came from, does not
+// decide an image's bytes, and may be another than the last time.
+func refusePackages(s *Spec, packages []Package, o Options) ([]Reason, error) {
+	reasons := refuseSeeds(packages)
+	p := &s.Policy
+	for i := range packages {
+		pkg := &packages[i]
+		add := func(rule, format string, args ...any) {
+			reasons = append(reasons, Reason{Rule: rule, Package: pkg.Entry.FullName(), Text: fmt.Sprintf(format, args...)})
+		}
+		named := func(text string) bool {
+			pattern, err := parsePackagePattern(text)
+			return err == nil && pattern.matches(pkg.Entry)
+		}
+		if why := p.Packages.refuses(named); why != "" {
+			add(rulePackage, "%s", why)
+		}
+		if why := p.Origin.refuses(func(text string) bool { return comesFrom(pkg, text) }); why != "" {
+			add(ruleOrigin, "it is built from %q and comes from %s: %s", cmp.Or(pkg.Entry.Origin, pkg.Entry.Name), pkg.From, why)
+		}
+		if why := p.Licenses.refusesLicense(pkg.Entry.Licenses); why != "" {
+			add(ruleLicense, "%s", why)
+		}
+		if p.Unsigned == "deny" {
+			why, err := unsigned(o, pkg.Digest)
+			if err != nil {
+				return nil, fmt.Errorf("read %s: %w", pkg.Entry.FileName(), err)
+			}
+			if why != "" {
+				add(ruleUnsigned, "%s", why)
+			}
+		}
+	}
+	return reasons, nil
+}
+
+// refuses says why something is refused, or "".
+func (c *Choice) refuses(matches func(string) bool) string {
+	if i := slices.IndexFunc(c.Deny, matches); i >= 0 {
+		return fmt.Sprintf("the policy denies %q", c.Deny[i])
+	}
+	if len(c.Allow) > 0 && !slices.ContainsFunc(c.Allow, matches) {
+		return "the policy does not allow it"
+	}
+	return ""
+}
+
+// comesFrom says whether a package is built from the recipe that a pattern names or,
+// where it has a slash or is an address, comes from that repository.
+func comesFrom(p *Package, pattern string) bool {
+	if !strings.ContainsAny(pattern, "/:") {
+		return glob(pattern, cmp.Or(p.Entry.Origin, p.Entry.Name))
+	}
+	trim := func(location string) string { return strings.TrimRight(strings.TrimPrefix(location, "./"), "/") }
+	from, pattern := trim(p.From), trim(pattern)
+	return from == pattern || glob(pattern, from) || strings.HasSuffix(from, "/"+pattern)
+}
+
+// unsigned says why a package counts as unsigned, or "". The checksum in a signed index
+// is not enough here: it says who listed the package, not who made it.
+func unsigned(o Options, digest store.Digest) (string, error) {
+	f, err := o.Store.Open(digest)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	p, err := apk.ReadPackage(f, info.Size(), apk.Limits{})
+	if err != nil {
+		return "", err
+	}
+	if len(p.Signatures) == 0 {
+		return "it bears no signature", nil
+	}
+	if o.Trusted == nil {
+		return "no key is trusted that could have signed it", nil
+	}
+	if _, err := p.VerifySignature(o.Trusted); err != nil {
+		return err.Error(), nil
+	}
+	return "", nil
+}
+
+// refusesLicense says why licences, which all hold, are refused, or "". Of alternatives
+// (MIT OR GPL-2.0-only) one that is allowed is enough.
+func (c *Choice) refusesLicense(licenses []string) string {
+	if len(c.Allow) == 0 && len(c.Deny) == 0 {
+		return ""
+	}
+	any := false
+	for _, text := range licenses {
+		if text = strings.TrimSpace(text); text == "" || text == "NOASSERTION" {
+			continue
+		}
+		any = true
+		e := licenseExpression{words: strings.Fields(strings.NewReplacer("(", " ( ", ")", " ) ").Replace(text)), allowed: c.allowsLicense}
+		holds := e.alternatives()
+		if e.wrong || len(e.words) > 0 {
+			holds = c.allowsLicense(text) // no expression: a name of its own
+		}
+		if !holds {
+			return fmt.Sprintf("its licence %q is refused", text)
+		}
+	}
+	if !any && len(c.Allow) > 0 {
+		return "it says no licence, and the policy lists those that are allowed"
+	}
+	return ""
+}
+
+// allowsLicense judges one licence, which may have an exception (X WITH Y).
+func (c *Choice) allowsLicense(license string) bool {
+	id, _, _ := strings.Cut(license, " WITH ")
+	named := func(pattern string) bool {
+		pattern = strings.ToLower(pattern)
+		return glob(pattern, strings.ToLower(license)) || glob(pattern, strings.ToLower(id))
+	}
+	if slices.ContainsFunc(c.Deny, named) {
+		return false
+	}
+	if len(c.Allow) == 0 || slices.ContainsFunc(c.Allow, named) {
+		return true
+	}
+	// GPL-2.0-or-later allows GPL-3.0-only.
+	for _, allowed := range c.Allow {
+		if satisfied, err := spdxexp.Satisfies(license, []string{allowed}); err == nil && satisfied {
+			return true
+		}
+	}
+	return false
+}
+
+// licenseExpression judges an expression of SPDX (specification 2.3, annex D) by its
+// licences. Unlike a reader of SPDX it knows no list: packages have names of their own.
+type licenseExpression struct {
+	words   []string
+	allowed func(license string) bool
+	wrong   bool
+	depth   int
+}
+
+func (e *licenseExpression) next(word string) bool {
+	if len(e.words) > 0 && strings.EqualFold(e.words[0], word) {
+		e.words = e.words[1:]
+		return true
+	}
+	return false
+}
+
+func (e *licenseExpression) alternatives() bool {
+	holds := e.conjunction()
+	for e.next("OR") {
+		holds = e.conjunction() || holds
+	}
+	return holds
+}
+
+func (e *licenseExpression) conjunction() bool {
+	holds := e.license()
+	for e.next("AND") {
+		holds = e.license() && holds
+	}
+	return holds
+}
+
+func (e *licenseExpression) license() bool {
+	if e.next("(") {
+		if e.depth++; e.depth > 100 {
+			e.wrong, e.words = true, nil
+			return false
+		}
+		holds := e.alternatives()
+		e.wrong = e.wrong || !e.next(")")
+		e.depth--
+		return holds
+	}
+	if len(e.words) == 0 || e.words[0] == ")" {
+		e.wrong = true
+		return false
+	}
+	license := e.words[0]
+	e.words = e.words[1:]
+	if e.next("WITH") {
+		if len(e.words) == 0 {
+			e.wrong = true
+			return false
+		}
+		license += " WITH " + e.words[0]
+		e.words = e.words[1:]
+	}
+	return e.allowed(license)
+}
+
+// biggestNamed is how many packages a refusal for size names.
+const biggestNamed = 5
+
+// refuseSize refuses files that are together more than the image may have.
+func refuseSize(limit Size, size int64, packages []*scanned) []Reason {
+	if limit == 0 || size <= int64(limit) {
+		return nil
+	}
+	reasons := []Reason{{Rule: ruleSize, Text: fmt.Sprintf("its files have %s, %s more than the size-limit of %s", byteCount(size), byteCount(size-int64(limit)), limit)}}
+	for i, p := range sortedBySize(packages) {
+		if i == biggestNamed || p.size() == 0 {
+			break
+		}
+		reasons = append(reasons, Reason{Rule: ruleSize, Package: p.Info.FullName(), Text: "it has " + byteCount(p.size())})
+	}
+	return reasons
+}
