@@ -29,6 +29,7 @@ require (
 	github.com/klauspost/pgzip v1.2.6
 	github.com/mikelolasagasti/xz v1.0.1
 	github.com/package-url/packageurl-go v0.1.7
+	github.com/pavlo-v-chernykh/keystore-go/v4 v4.5.0
 	github.com/ulikunitz/xz v0.5.17
 	github.com/youmark/pkcs8 v0.0.0-20240726163527-a2c0da244d78
 	mvdan.cc/sh/v3 v3.14.1
