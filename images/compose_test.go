@@ -750,7 +750,7 @@ func TestLayoutIsReplaced(t *testing.T) {
 func TestArchiveLoads(t *testing.T) {
 	image := mustCompose(t, openStore(t), webImage, layoutPackage, muslPackage, webPackage)
 	file := filepath.Join(t.TempDir(), "web.tar")
-	if err := image.WriteArchive(file, "web:latest"); err != nil {
+	if err := image.WriteArchive(t.Context(), file, "web:latest"); err != nil {
 		t.Fatal(err)
 	}
 	oci, err := tarball.ImageFromPath(file, nil)
@@ -761,7 +761,7 @@ func TestArchiveLoads(t *testing.T) {
 		t.Error(err)
 	}
 	again := filepath.Join(t.TempDir(), "again.tar")
-	if err := image.WriteArchive(again, "web:latest"); err != nil {
+	if err := image.WriteArchive(t.Context(), again, "web:latest"); err != nil {
 		t.Fatal(err)
 	}
 	a, err1 := os.ReadFile(file)
@@ -769,7 +769,7 @@ func TestArchiveLoads(t *testing.T) {
 	if err := errors.Join(err1, err2); err != nil || !bytes.Equal(a, b) {
 		t.Errorf("two archives of one image differ (%v)", err)
 	}
-	if err := image.WriteArchive(file, "Not A Tag"); err == nil {
+	if err := image.WriteArchive(t.Context(), file, "Not A Tag"); err == nil {
 		t.Error("a malformed tag is no error")
 	}
 }
@@ -801,7 +801,7 @@ func TestOtherToolsReadIt(t *testing.T) {
 	image := mustCompose(t, openStore(t), webImage, layoutPackage, muslPackage, webPackage)
 	dir := t.TempDir()
 	oci, archive := filepath.Join(dir, "oci"), filepath.Join(dir, "web.tar")
-	if err := errors.Join(image.WriteLayout(t.Context(), oci), image.WriteArchive(archive, "web:latest")); err != nil {
+	if err := errors.Join(image.WriteLayout(t.Context(), oci), image.WriteArchive(t.Context(), archive, "web:latest")); err != nil {
 		t.Fatal(err)
 	}
 	t.Run("skopeo", func(t *testing.T) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -35,7 +37,7 @@ func WriteLayout(ctx context.Context, dir string, images ...*Image) error {
 			if err := ctx.Err(); err != nil {
 				return context.Cause(ctx)
 			}
-			oci, err := image.OCI()
+			oci, err := image.stoppable(ctx)
 			if err != nil {
 				return err
 			}
@@ -53,6 +55,77 @@ func WriteLayout(ctx context.Context, dir string, images ...*Image) error {
 	return nil
 }
 
+// stoppable is the image with layers of which nothing more is read when ctx ends. What is
+// wrong with a layer names the packages in it.
+func (i *Image) stoppable(ctx context.Context) (v1.Image, error) {
+	oci, err := i.OCI()
+	return &stoppableImage{oci, i, ctx}, err
+}
+
+type stoppableImage struct {
+	v1.Image
+	of  *Image
+	ctx context.Context // of the one writing that this value is for
+}
+
+func (i *stoppableImage) Layers() ([]v1.Layer, error) {
+	layers, err := i.Image.Layers()
+	for at, l := range layers {
+		layers[at] = &stoppableLayer{l, i}
+	}
+	return layers, err
+}
+
+func (i *stoppableImage) LayerByDigest(h v1.Hash) (v1.Layer, error) {
+	l, err := i.Image.LayerByDigest(h)
+	if err != nil || !slices.ContainsFunc(i.of.About.Layers, func(known Layer) bool { return known.Digest == h.String() }) {
+		return l, err
+	}
+	return &stoppableLayer{l, i}, nil
+}
+
+type stoppableLayer struct {
+	v1.Layer
+	of *stoppableImage
+}
+
+func (l *stoppableLayer) Compressed() (io.ReadCloser, error) {
+	if l.of.ctx.Err() != nil {
+		return nil, context.Cause(l.of.ctx)
+	}
+	r, err := l.Layer.Compressed()
+	if err != nil {
+		return nil, l.named(err)
+	}
+	return &stoppableReader{r, l.of.ctx}, nil
+}
+
+// named says which layer an error is about.
+func (l *stoppableLayer) named(err error) error {
+	digest, digestErr := l.Digest()
+	if digestErr != nil {
+		return err
+	}
+	for _, known := range l.of.of.About.Layers {
+		if known.Digest == digest.String() {
+			return fmt.Errorf("layer of %s: %w", known.comment(), err)
+		}
+	}
+	return err
+}
+
+type stoppableReader struct {
+	io.ReadCloser
+	ctx context.Context
+}
+
+func (r *stoppableReader) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.ReadCloser.Read(p)
+}
+
 // plainModes gives the files of a layout, which anybody may read, the same modes whatever the umask is.
 func plainModes(dir string) error {
 	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
@@ -68,12 +141,12 @@ func plainModes(dir string) error {
 
 // WriteArchive writes the image as a file that docker load and podman load take,
 // under a tag like nginx:latest.
-func (i *Image) WriteArchive(file, tag string) error {
+func (i *Image) WriteArchive(ctx context.Context, file, tag string) error {
 	ref, err := name.NewTag(tag, name.WithDefaultRegistry(""))
 	if err != nil {
 		return fmt.Errorf("tag %q: %w", tag, err)
 	}
-	oci, err := i.OCI()
+	oci, err := i.stoppable(ctx)
 	if err != nil {
 		return err
 	}

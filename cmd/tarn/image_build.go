@@ -135,7 +135,7 @@ func (c *composer) write(ctx context.Context, s *images.Spec) ([]imageRow, error
 	}
 	layout := filepath.Join(dir, s.Name())
 	c.begin(s, "write")
-	if err := images.WriteLayout(ctx, layout, composed...); err != nil {
+	if err := images.WriteLayout(ctx, relative(layout), composed...); err != nil {
 		return nil, err
 	}
 	tag := c.o.tag
@@ -146,10 +146,10 @@ func (c *composer) write(ctx context.Context, s *images.Spec) ([]imageRow, error
 	for _, image := range composed {
 		several := len(composed) > 1
 		archive, sbom := filepath.Join(dir, image.About.FileName(".tar", several)), filepath.Join(dir, image.About.FileName(".spdx.json", several))
-		if err := image.WriteArchive(archive, tag); err != nil {
+		if err := image.WriteArchive(ctx, relative(archive), tag); err != nil {
 			return nil, err
 		}
-		if err := image.WriteSBOM(sbom); err != nil {
+		if err := image.WriteSBOM(relative(sbom)); err != nil {
 			return nil, err
 		}
 		for _, w := range image.About.Warnings {
