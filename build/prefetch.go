@@ -297,6 +297,8 @@ var wantsNetwork = []struct {
 	words string
 	uses  string // the pipeline that prefetches it, where there is one
 }{
+	// The caches that melange's variables name are no place to write to here.
+	{"go: could not create module cache", "prefetch/go"}, {"/var/cache/melange/npm", "prefetch/npm"},
 	{"dial tcp: lookup", "prefetch/go"}, {"module lookup disabled by GOPROXY=off", "prefetch/go"}, {"reading file:///home/build/.cache/prefetch/go", "prefetch/go"},
 	{"ENOTCACHED", "prefetch/npm"}, {"npm ERR! network", "prefetch/npm"}, {"npm error network", "prefetch/npm"}, {"registry.yarnpkg", ""}, {"EAI_AGAIN", "prefetch/npm"}, {"getaddrinfo ENOTFOUND", "prefetch/npm"},
 	{"spurious network error", "prefetch/cargo"}, {"failed to download from `", "prefetch/cargo"}, {"--offline was specified", "prefetch/cargo"}, {"failed to query replaced source registry", "prefetch/cargo"},

@@ -171,7 +171,11 @@ func (s *Seed) build(ctx context.Context, st *store.Store) (store.Digest, error)
 	if programs := t.programs(); !slices.Equal(programs, s.lock.Programs) || t.size() != s.lock.Size {
 		return "", errors.New("what the packages hold is not what the lock says of programs and size\n  hint: write a new lock with tarn seed --update")
 	}
-	contents := t.contents(sp)
+	return put(ctx, st, s.entry.Info, t.contents(sp))
+}
+
+// put writes a package into the store.
+func put(ctx context.Context, st *store.Store, info apk.Info, contents []apk.Content) (store.Digest, error) {
 	dir, release, err := st.TempDir("seed-package")
 	if err != nil {
 		return "", err
@@ -180,7 +184,7 @@ func (s *Seed) build(ctx context.Context, st *store.Store) (store.Digest, error)
 	r, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		_, err := apk.WritePackage(w, apk.Unsigned{Info: s.entry.Info, Files: contents, ModTime: modTime, TempDir: dir})
+		_, err := apk.WritePackage(w, apk.Unsigned{Info: info, Files: contents, ModTime: modTime, TempDir: dir})
 		w.CloseWithError(err)
 		done <- err
 	}()

@@ -125,12 +125,14 @@ const lockHead = `# What the seed is made of: binary packages of Debian, exact b
 # Written by: tarn seed --update
 `
 
-func (l *Lock) encode() ([]byte, error) {
+func (l *Lock) encode() ([]byte, error) { return encodeYAML(lockHead, l) }
+
+func encodeYAML(head string, value any) ([]byte, error) {
 	var b bytes.Buffer
-	b.WriteString(lockHead)
+	b.WriteString(head)
 	e := yaml.NewEncoder(&b)
 	e.SetIndent(2)
-	if err := errors.Join(e.Encode(l), e.Close()); err != nil {
+	if err := errors.Join(e.Encode(value), e.Close()); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil

@@ -21,7 +21,6 @@ import (
 	"github.com/tarn-build/tarn/build"
 	"github.com/tarn-build/tarn/build/graph"
 	"github.com/tarn-build/tarn/build/plan"
-	"github.com/tarn-build/tarn/build/seed"
 	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/build/source/prefetch"
 	"github.com/tarn-build/tarn/pkg/apk"
@@ -200,21 +199,11 @@ func (l *line) openSources(f *lineFlags) error {
 		}
 		l.others = append(l.others, r)
 	}
-	s, err := l.openSeed(l.ws, l.store, l.fetcher)
-	if err != nil {
-		return err
+	seeds, err := l.openSeeds(l.ws, l.store, l.fetcher)
+	for _, s := range seeds {
+		l.seeds = append(l.seeds, s)
 	}
-	l.seeds = append(l.seeds, s)
-	return nil
-}
-
-// openSeed reads the seed's lock. Nothing is fetched.
-func (a *app) openSeed(ws *workspace, st *store.Store, f *source.Fetcher) (*seed.Seed, error) {
-	o := seed.Options{Store: st, Fetcher: f, Suite: ws.Seed.Suite, Keyring: ws.Seed.Keyring}
-	if ws.Seed.Lock != "" {
-		o.Lock = relative(ws.path(ws.Seed.Lock))
-	}
-	return seed.Open(o)
+	return err
 }
 
 // fetcher is the door for bytes from outside.

@@ -3,39 +3,83 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/tarn-build/tarn/build/seed"
+	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/repo"
 )
 
 type seedOptions struct {
-	update bool
-	output string
+	update  bool
+	output  string
+	version string
 }
+
+// seedNames are the seeds there are, as the verb takes them.
+var seedNames = []string{"toolchain", "go"}
 
 func (a *app) seedCommand() *cobra.Command {
 	var o seedOptions
 	cmd := &cobra.Command{
-		Use:   "seed",
-		Short: "fetch the binary packages that the first compiler comes from",
-		Long: `seed fetches the packages of the seed's lock from the archive that this machine's
-apt is set to, checks the archive's signature and every package's SHA-256, and makes
-one package of them, seed-toolchain. A build does the same when it needs the seed.
+		Use:   "seed [toolchain|go]",
+		Short: "fetch the binary packages that the first compilers come from",
+		Long: `seed fetches what a seed's lock names, checks it, and makes one package of it. A build
+does the same when it needs the seed. No image takes a package of a seed.
 
---update writes a new lock of what the archive has now.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runSeed(cmd.Context(), o) },
+toolchain (the default) is Debian's gcc and what a C build needs, from the archive
+that this machine's apt is set to, by the archive's signature: seed-toolchain.
+go is Go from the module proxy that this machine's Go is set to: seed-go.
+
+--update writes a new lock of what the archive has now, or of the Go that --version names.`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: cobra.FixedCompletions(seedNames, cobra.ShellCompDirectiveNoFileComp),
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.runSeed(cmd.Context(), o, args) },
 	}
 	cmd.Flags().BoolVar(&o.update, "update", false, "write a new lock")
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "the lock to write (default: the workspace's)")
+	cmd.Flags().StringVar(&o.version, "version", "", "the version of Go that --update writes a lock of, e.g. 1.26.8 (default: the lock's)")
 	return cmd
 }
 
-func (a *app) runSeed(ctx context.Context, o seedOptions) error {
+// namedSeed is a seed with the name that the verb takes, and the workspace's lock.
+type namedSeed struct {
+	repo.Source
+	name   string
+	lock   string // in the workspace, "" for tarn's own
+	update func(context.Context, seedOptions) ([]byte, error)
+}
+
+// openSeeds reads the locks of all seeds. Nothing is fetched.
+func (a *app) openSeeds(ws *workspace, st *store.Store, f *source.Fetcher) ([]namedSeed, error) {
+	file := func(lock string) string {
+		if lock == "" {
+			return ""
+		}
+		return relative(ws.path(lock))
+	}
+	toolchain, err := seed.Open(seed.Options{Store: st, Fetcher: f, Suite: ws.Seed.Suite, Keyring: ws.Seed.Keyring, Lock: file(ws.Seed.Lock)})
+	if err != nil {
+		return nil, err
+	}
+	golang, err := seed.OpenGo(f, file(ws.Seed.Go))
+	if err != nil {
+		return nil, err
+	}
+	return []namedSeed{
+		{toolchain, "toolchain", ws.Seed.Lock, func(ctx context.Context, _ seedOptions) ([]byte, error) { return toolchain.Update(ctx) }},
+		{golang, "go", ws.Seed.Go, func(ctx context.Context, o seedOptions) ([]byte, error) { return golang.Update(ctx, o.version) }},
+	}, nil
+}
+
+func (a *app) runSeed(ctx context.Context, o seedOptions, names []string) error {
 	ws, err := a.workspace()
 	if err != nil {
 		return err
@@ -48,13 +92,27 @@ func (a *app) runSeed(ctx context.Context, o seedOptions) error {
 	if err != nil {
 		return err
 	}
-	s, err := a.openSeed(ws, st, fetcher)
+	seeds, err := a.openSeeds(ws, st, fetcher)
 	if err != nil {
 		return err
 	}
-	if o.update {
-		return a.updateSeed(ctx, ws, s, o.output)
+	name := strings.TrimPrefix(append(names, "toolchain")[0], "seed-")
+	for _, s := range seeds {
+		if s.name != name {
+			continue
+		}
+		if o.update {
+			return a.updateSeed(ctx, ws, s, o)
+		}
+		return a.fetchSeed(ctx, st, s)
 	}
+	if hint := diag.DidYouMean(name, seedNames); hint != "" {
+		return usagef("there is no seed %q\n  hint: %s", name, hint)
+	}
+	return usagef("there is no seed %q\n  hint: %s", name, strings.Join(seedNames, ", "))
+}
+
+func (a *app) fetchSeed(ctx context.Context, st *store.Store, s namedSeed) error {
 	start := time.Now()
 	arch, err := apk.ParseArch("host")
 	if err != nil {
@@ -69,26 +127,37 @@ func (a *app) runSeed(ctx context.Context, o seedOptions) error {
 		if err != nil {
 			return err
 		}
+		of := ""
+		result := map[string]any{"package": e.FullName(), "digest": digest}
+		if counted, is := s.Source.(interface{ Len() int }); is {
+			result["packages"] = counted.Len()
+			of = fmt.Sprintf("%d binary packages, ", counted.Len())
+		}
 		if a.json {
-			if err := a.printJSON(map[string]any{"package": e.FullName(), "digest": digest, "packages": s.Len()}); err != nil {
+			if err := a.printJSON(result); err != nil {
 				return err
 			}
 			continue
 		}
-		fmt.Fprintf(a.out, "%s: %d binary packages, %s, in %s\n", e.FullName(), s.Len(), digest, shortDuration(time.Since(start)))
+		fmt.Fprintf(a.out, "%s: %s%s, in %s\n", e.FullName(), of, digest, shortDuration(time.Since(start)))
 	}
 	return nil
 }
 
-// updateSeed writes a new lock of what the archive has now.
-func (a *app) updateSeed(ctx context.Context, ws *workspace, s *seed.Seed, output string) error {
+// updateSeed writes a new lock of what there is now.
+func (a *app) updateSeed(ctx context.Context, ws *workspace, s namedSeed, o seedOptions) error {
+	output := o.output
 	if output == "" {
-		if ws.Seed.Lock == "" {
-			return usagef("seed --update: no file is said\n  hint: --output FILE, or seed.lock in %s", workspaceFile)
+		if s.lock == "" {
+			key := "seed." + s.name
+			if s.name == "toolchain" {
+				key = "seed.lock"
+			}
+			return usagef("seed --update: no file is said\n  hint: --output FILE, or %s in %s", key, workspaceFile)
 		}
-		output = ws.path(ws.Seed.Lock)
+		output = ws.path(s.lock)
 	}
-	lock, err := s.Update(ctx)
+	lock, err := s.update(ctx, o)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@
 //
 //	git          fetches git repositories             Git
 //	apt-config   tells the proxies that apt goes by   AptProxies
+//	go           tells where it gets modules from     GoEnv
 //	newuidmap    maps subordinate user ids            NewUIDMap
 //	newgidmap    maps subordinate group ids           NewGIDMap
 //	crun, runc,  make containers                      Runtime (package sandbox/oci
@@ -21,6 +22,7 @@ package host
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -66,7 +68,7 @@ const (
 )
 
 // packages are the packages of Debian that have the programs.
-var packages = map[string]string{"git": "git", "apt-config": "apt", "newuidmap": "uidmap", "newgidmap": "uidmap",
+var packages = map[string]string{"git": "git", "apt-config": "apt", "go": "golang-go", "newuidmap": "uidmap", "newgidmap": "uidmap",
 	"crun": "crun", "runc": "runc", "runsc": "runsc", "kata-runtime": "kata-runtime"}
 
 // find gives the absolute path of a program of the list.
@@ -242,6 +244,27 @@ func parseProxies(dump string) map[string]string {
 		}
 	}
 	return proxies
+}
+
+// GoEnv gives settings of the machine's go, such as GOPROXY, as go env prints them. It
+// reads the user's settings, and downloads nothing.
+func GoEnv(ctx context.Context, names ...string) (map[string]string, error) {
+	env := []string{"GOTOOLCHAIN=local", "GOTELEMETRY=off", "GOFLAGS="}
+	for _, name := range append([]string{"HOME", "XDG_CONFIG_HOME", "GOENV", "GOROOT"}, names...) {
+		if value, found := os.LookupEnv(name); found {
+			env = append(env, name+"="+value)
+		}
+	}
+	args := append([]string{"env", "-json"}, names...)
+	out, err := run(ctx, "go", "/", env, args, args)
+	if err != nil {
+		return nil, err
+	}
+	var values map[string]string
+	if err := json.Unmarshal(out, &values); err != nil {
+		return nil, fmt.Errorf("go env: %w", err)
+	}
+	return values, nil
 }
 
 // IDMap maps Count ids from Inside, as a user namespace sees them, to ids from Outside.

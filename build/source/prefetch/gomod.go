@@ -3,22 +3,32 @@ package prefetch
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/semver"
 )
 
 // goModules takes the modules that go downloaded, as a tree that GOPROXY=file:// serves.
-// Lists of versions, checksums of the database and locks are of the moment. What a proxy
-// tells of where it has a module from (Origin) is left out of its .info.
+// Checksums of the database and locks are of the moment, and a list of versions is one of
+// those that are there. What a proxy tells of where it has a module from (Origin) is left
+// out of its .info.
 func (t *tree) goModules() error {
-	return t.each("go/cache/download", func(name string) error {
+	versions := map[string][]string{} // by escaped module
+	err := t.each("go/cache/download", func(name string) error {
 		dir, base := path.Split(name)
-		module, versioned := strings.CutSuffix(strings.TrimSuffix(dir, "/"), "/@v")
-		if !versioned || strings.HasPrefix(module, "sumdb/") {
+		escaped, versioned := strings.CutSuffix(strings.TrimSuffix(dir, "/"), "/@v")
+		if !versioned || strings.HasPrefix(escaped, "sumdb/") {
 			return nil
 		}
 		version, source := strings.TrimSuffix(base, path.Ext(base)), from("go/cache/download", name)
-		part := unescape(module) + "@" + unescape(version)
+		part := unescape(escaped) + "@" + unescape(version)
+		if v := unescape(version); path.Ext(base) == ".mod" && !module.IsPseudoVersion(v) {
+			versions[escaped] = append(versions[escaped], v)
+		}
 		switch path.Ext(base) {
 		case ".mod", ".zip":
 			return t.take(part, source, "go/"+name)
@@ -41,6 +51,18 @@ func (t *tree) goModules() error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	// go install NAME@VERSION asks for the list, to learn whether the module is deprecated.
+	for _, escaped := range slices.Sorted(maps.Keys(versions)) {
+		list := versions[escaped]
+		semver.Sort(list)
+		if err := t.write(unescape(escaped), "go/"+escaped+"/@v/list", []byte(strings.Join(list, "\n")+"\n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // unescape undoes how proxies write capital letters: !x is X (golang.org/ref/mod#goproxy-protocol).
