@@ -142,6 +142,19 @@ func (s *Seed) Fetch(ctx context.Context, st *store.Store, _ *apk.Entry) (store.
 	return d, st.Remember(s.ID(), d)
 }
 
+// Keep puts Debian's packages into the store, made into the seed already or not, and gives
+// their digests: what a mirror needs so that another machine can make it.
+func (s *Seed) Keep(ctx context.Context) ([]store.Digest, error) {
+	if err := s.fetchPackages(ctx); err != nil {
+		return nil, fmt.Errorf("seed: %w", err)
+	}
+	var all []store.Digest
+	for _, p := range s.lock.Packages {
+		all = append(all, store.Digest("sha256:"+p.SHA256))
+	}
+	return all, nil
+}
+
 // atOnce is how many packages are fetched at a time.
 const atOnce = 6
 

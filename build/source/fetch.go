@@ -263,9 +263,11 @@ func (f *Fetcher) fetch(ctx context.Context, s Source) (store.Digest, error) {
 	}
 	for _, m := range f.Mirrors {
 		p := &place{name: m.Name(), open: func(ctx context.Context) (io.ReadCloser, error) { return m.Open(ctx, s.SHA256, name) }}
-		if s.SHA256 == "" {
+		if long, is := m.(byLongDigest); s.SHA256 == "" && is {
+			p.open = func(ctx context.Context) (io.ReadCloser, error) { return long.Open512(ctx, s.SHA512, name) }
+		} else if s.SHA256 == "" {
 			p.open = func(context.Context) (io.ReadCloser, error) {
-				return nil, errors.New("mirrors are asked by SHA-256, and only a SHA-512 is given")
+				return nil, errors.New("it is asked by SHA-256, and only a SHA-512 is given")
 			}
 		}
 		mirrors = append(mirrors, p)

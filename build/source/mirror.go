@@ -55,26 +55,12 @@ func repositoryPath(address string) (string, error) {
 }
 
 // FolderMirror is a folder of files by digest, sha256/HEX or HEX, and of git repositories
-// by host and path, git/HOST/PATH.git: what [WriteMirror] writes.
+// by host and path, git/HOST/PATH.git: what MirrorWriter writes.
 type FolderMirror string
 
 // Repositories is the folder of the repository.
 func (m FolderMirror) Repositories(ctx context.Context, address string) ([]string, func(), error) {
-	if ctx.Err() != nil {
-		return nil, nil, context.Cause(ctx)
-	}
-	p, err := repositoryPath(address)
-	if err != nil {
-		return nil, nil, err
-	}
-	dir, err := filepath.Abs(filepath.Join(string(m), "git", filepath.FromSlash(p)))
-	if err != nil {
-		return nil, nil, err
-	}
-	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return nil, nil, notThere{"it is not there"}
-	}
-	return []string{(&url.URL{Scheme: "file", Path: dir}).String()}, func() {}, nil
+	return repositoryIn(ctx, filepath.Join(string(m), "git"), address)
 }
 
 // Name is the folder.
@@ -85,7 +71,23 @@ func (m FolderMirror) Open(ctx context.Context, sha256, _ string) (io.ReadCloser
 	if err := checkAsked(ctx, sha256); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{filepath.Join("sha256", sha256), sha256} {
+	return m.first(filepath.Join("sha256", sha256), sha256)
+}
+
+// Open512 opens the file of a SHA-512.
+func (m FolderMirror) Open512(ctx context.Context, sha512, _ string) (io.ReadCloser, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if !isHex(sha512, 128) {
+		return nil, fmt.Errorf("%q is no SHA-512", sha512)
+	}
+	return m.first(filepath.Join("sha512", sha512), sha512)
+}
+
+// first opens the first file that is there.
+func (m FolderMirror) first(names ...string) (io.ReadCloser, error) {
+	for _, name := range names {
 		f, err := os.Open(filepath.Join(string(m), name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -102,9 +104,15 @@ func (m FolderMirror) Open(ctx context.Context, sha256, _ string) (io.ReadCloser
 	return nil, notThere{"it is not there"}
 }
 
+// byLongDigest is a mirror that can be asked by SHA-512 as well.
+type byLongDigest interface {
+	Open512(ctx context.Context, sha512, name string) (io.ReadCloser, error)
+}
+
 // HTTPMirror is a mirror by a template of addresses, in which {sha256} and {name}
 // stand for the digest and the file's name, e.g.
-// https://mirror.example.org/{sha256}/{name}. It asks with the fetcher's client.
+// https://mirror.example.org/{sha256}/{name}; or {algorithm} and {digest}, with which it is
+// asked by SHA-512 too where a recipe names no other. It asks with the fetcher's client.
 func HTTPMirror(f *Fetcher, template string) Mirror { return &httpMirror{f, template} }
 
 type httpMirror struct {
@@ -120,14 +128,33 @@ func (m *httpMirror) Open(ctx context.Context, sha256, name string) (io.ReadClos
 	if err := checkAsked(ctx, sha256); err != nil {
 		return nil, err
 	}
-	if !strings.Contains(m.template, "{sha256}") && !strings.Contains(m.template, "{name}") {
-		return nil, errors.New("the template has neither {sha256} nor {name}")
+	if !strings.Contains(m.template, "{sha256}") && !strings.Contains(m.template, "{name}") && !strings.Contains(m.template, "{digest}") {
+		return nil, errors.New("the template has neither {sha256} nor {digest} nor {name}")
 	}
+	return m.get(ctx, "sha256", sha256, name)
+}
+
+// Open512 asks for the address of a SHA-512, where the template has a place for it.
+func (m *httpMirror) Open512(ctx context.Context, sha512, name string) (io.ReadCloser, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if !isHex(sha512, 128) {
+		return nil, fmt.Errorf("%q is no SHA-512", sha512)
+	}
+	if strings.Contains(m.template, "{sha256}") || !strings.Contains(m.template, "{digest}") {
+		return nil, errors.New("it is asked by SHA-256, and only a SHA-512 is given")
+	}
+	return m.get(ctx, "sha512", sha512, name)
+}
+
+func (m *httpMirror) get(ctx context.Context, algorithm, digest, name string) (io.ReadCloser, error) {
 	name = url.PathEscape(name[strings.LastIndexByte(name, '/')+1:])
 	if name == ".." || name == "." {
 		name = ""
 	}
-	body, err := m.fetcher.client().Get(ctx, strings.NewReplacer("{sha256}", sha256, "{name}", name).Replace(m.template), web.Conditions{})
+	address := strings.NewReplacer("{sha256}", digest, "{algorithm}", algorithm, "{digest}", digest, "{name}", name).Replace(m.template)
+	body, err := m.fetcher.client().Get(ctx, address, web.Conditions{})
 	if s, is := errors.AsType[*web.StatusError](err); is && (s.Code == http.StatusNotFound || s.Code == http.StatusGone) {
 		return nil, notThere{s.Error()}
 	}

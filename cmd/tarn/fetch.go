@@ -13,6 +13,7 @@ import (
 	"github.com/tarn-build/tarn/build/source/prefetch"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/recipes"
+	"github.com/tarn-build/tarn/repo"
 )
 
 func (a *app) fetchCommand() *cobra.Command {
@@ -21,7 +22,13 @@ func (a *app) fetchCommand() *cobra.Command {
 		Use:   "fetch [RECIPE...]",
 		Short: "fetch the sources of recipes and of what they need, so that they build offline",
 		Long: `fetch puts the sources of the named recipes (all when none is named), of their tests
-and of the recipes that they need into the store, so that they build offline.
+and of the recipes that they need into the store, so that they build offline: with
+them the seeds, and the packages of further repositories, that their environments ask for.
+Upstream's signatures are checked where recipes name them (verify).
+
+--mirror writes all sources into a folder too: files by digest, and git repositories. Another
+machine uses it, or a web server that serves it, as a mirror (tarn help workspace), when
+upstream has gone.
 
 What package managers download (Go modules, npm, cargo, pip) is fetched in a sandbox
 of its own, the only one with a network, before anything is built. Its digest stands
@@ -31,6 +38,8 @@ in NAME.lock.json beside the recipe. --update writes that file for the named rec
 	}
 	o.add(cmd)
 	o.addLimits(cmd)
+	cmd.Flags().BoolVar(&o.all, "all", false, "fetch for every recipe of the workspace, as without names")
+	cmd.Flags().StringVar(&o.mirror, "mirror", "", "write the sources into this folder as well, for other machines: their tarn.yaml names it in mirrors")
 	cmd.Flags().BoolVar(&o.update, "update", false, "prefetch anew what package managers download, and write it into the recipes' locks")
 	return cmd
 }
@@ -38,9 +47,14 @@ in NAME.lock.json beside the recipe. --update writes that file for the named rec
 type fetchOptions struct {
 	lineFlags
 	update bool
+	all    bool
+	mirror string
 }
 
 func (a *app) runFetch(ctx context.Context, o fetchOptions, names []string) error {
+	if o.all && len(names) > 0 {
+		return usagef("--all is every recipe: leave the names out")
+	}
 	arches, err := parseArches(o.arches)
 	if err != nil {
 		return err
@@ -61,9 +75,7 @@ func (a *app) runFetch(ctx context.Context, o fetchOptions, names []string) erro
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
 			}
 		}
-		if err := l.fetchSeeds(ctx, wanted); err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, l.fetchSeeds(ctx, wanted), l.fetchRepositories(ctx, wanted))
 		if err := errors.Join(errs...); err != nil {
 			return err
 		}
@@ -71,6 +83,9 @@ func (a *app) runFetch(ctx context.Context, o fetchOptions, names []string) erro
 			err = l.updateLocks(ctx, wanted)
 		} else {
 			err = l.prefetch(ctx, l.graph.Only(wanted...).Order())
+		}
+		if err == nil && o.mirror != "" {
+			err = l.writeMirror(ctx, o.mirror, l.graph.Only(wanted...).Order())
 		}
 		if err != nil {
 			return err
@@ -192,6 +207,10 @@ func (l *line) fetchSeeds(ctx context.Context, wanted []string) error {
 			if !slices.ContainsFunc(namesOf(e), func(name string) bool { return asked[name] }) {
 				continue
 			}
+			if l.seedAsked == nil {
+				l.seedAsked = map[repo.Source]bool{}
+			}
+			l.seedAsked[s] = true
 			if _, err := s.Fetch(ctx, l.store, e); err != nil {
 				return err
 			}

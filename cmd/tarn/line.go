@@ -123,21 +123,23 @@ func (f *lineFlags) limits() (l sandbox.Limits, cpus int, err error) {
 // line is the line from recipe to package, wired for one architecture.
 type line struct {
 	*app
-	ws       *workspace
-	store    *store.Store
-	fetcher  *source.Fetcher
-	seeds    []repo.Source
-	others   []repo.Source // further repositories, the preferred first
-	graph    *graph.Graph
-	built    *build.Built
-	builder  *build.Builder
-	arch     apk.Arch
-	runner   string         // of --runner
-	fromStep string         // of --from-step
-	named    []string       // the recipes that --from-step, --again and --keep-work are about
-	limits   sandbox.Limits // that flags name
-	cpus     int
-	progress *progress
+	ws      *workspace
+	store   *store.Store
+	fetcher *source.Fetcher
+	seeds   []repo.Source
+	// seedAsked are the seeds that fetchSeeds found to be needed.
+	seedAsked map[repo.Source]bool
+	others    []repo.Source // further repositories, the preferred first
+	graph     *graph.Graph
+	built     *build.Built
+	builder   *build.Builder
+	arch      apk.Arch
+	runner    string         // of --runner
+	fromStep  string         // of --from-step
+	named     []string       // the recipes that --from-step, --again and --keep-work are about
+	limits    sandbox.Limits // that flags name
+	cpus      int
+	progress  *progress
 	// broken are the recipes with mistakes, by name: they stand in the graph and can't be built.
 	broken       map[string]error
 	wantedBroken []string    // those of them that were asked for
@@ -219,6 +221,12 @@ func (a *app) fetcher(ws *workspace, st *store.Store) (*source.Fetcher, error) {
 			f.Mirrors = append(f.Mirrors, source.FolderMirror(ws.path(m.Folder)))
 		case m.URL != "":
 			f.Mirrors = append(f.Mirrors, source.HTTPMirror(f, m.URL))
+		case m.Git != "" && !strings.Contains(m.Git, "://"):
+			f.Mirrors = append(f.Mirrors, source.GitFolderMirror(ws.path(m.Git)))
+		case m.Git != "":
+			f.Mirrors = append(f.Mirrors, source.GitHTTPMirror(f, m.Git))
+		case m.Heritage != "":
+			f.Mirrors = append(f.Mirrors, source.HeritageMirror(f, m.Heritage))
 		default:
 			f.Mirrors = append(f.Mirrors, source.DebianMirror(f, m.Debian))
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/sandbox"
@@ -86,9 +87,11 @@ func (w *workspace) accesses() map[string]*sandbox.Access {
 
 // workspaceMirror is one mirror; exactly one of its fields is set.
 type workspaceMirror struct {
-	Folder string   `yaml:"folder"` // files by their SHA-256
-	URL    string   `yaml:"url"`    // with {sha256} and {name}
-	Debian []string `yaml:"debian"` // suites of Debian's source archive
+	Folder   string   `yaml:"folder"`            // files by their SHA-256, and git repositories
+	URL      string   `yaml:"url"`               // with {sha256} and {name}
+	Git      string   `yaml:"git"`               // a folder or an address with repositories by host and path
+	Debian   []string `yaml:"debian"`            // suites of Debian's source archive
+	Heritage string   `yaml:"software-heritage"` // the address of the archive's interface
 
 	Place yamlread.Place `yaml:",here"`
 }
@@ -190,16 +193,19 @@ func (w *workspace) check() diag.Problems {
 			continue // no mapping, which reading told
 		}
 		set := 0
-		for _, is := range []bool{m.Folder != "", m.URL != "", len(m.Debian) > 0} {
+		for _, is := range []bool{m.Folder != "", m.URL != "", m.Git != "", len(m.Debian) > 0, m.Heritage != ""} {
 			if is {
 				set++
 			}
 		}
 		if set != 1 {
-			problems = append(problems, m.Place.Problem("", "a mirror is one of folder, url and debian"))
+			problems = append(problems, m.Place.Problem("", "a mirror is one of folder, url, git, debian and software-heritage"))
 		}
-		if m.URL != "" && !strings.Contains(m.URL, "{sha256}") {
+		if m.URL != "" && !strings.Contains(m.URL, "{sha256}") && !strings.Contains(m.URL, "{digest}") {
 			problems = append(problems, m.Place.Value("url").Problem("e.g. https://mirror.example/{sha256}/{name}", "the address of a mirror has no {sha256}"))
+		}
+		if m.Heritage != "" && !strings.HasPrefix(m.Heritage, "http://") && !strings.HasPrefix(m.Heritage, "https://") {
+			problems = append(problems, m.Place.Value("software-heritage").Problem("its own is "+source.SoftwareHeritage, "%q is no address", m.Heritage))
 		}
 	}
 	var wrong []diag.Problem

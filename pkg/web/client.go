@@ -79,7 +79,11 @@ type StatusError struct {
 }
 
 func (e *StatusError) Error() string {
-	return strings.TrimSpace(strconv.Itoa(e.Code) + " " + http.StatusText(e.Code))
+	text := strings.TrimSpace(strconv.Itoa(e.Code) + " " + http.StatusText(e.Code))
+	if e.RetryAfter > time.Minute {
+		text += ", and asks to wait " + e.RetryAfter.Round(time.Second).String()
+	}
+	return text
 }
 
 // Client gets bytes by HTTP. The zero value works: it uses the proxies of the
@@ -307,11 +311,28 @@ func (c *Client) request(ctx context.Context, address string, from int64, same s
 			return fail(errors.New("the server answers with other bytes than asked for"))
 		}
 	default:
-		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After"))
-		return fail(&StatusError{Code: response.StatusCode, RetryAfter: time.Duration(max(0, seconds)) * time.Second})
+		return fail(&StatusError{Code: response.StatusCode, RetryAfter: retryAfter(response.Header, time.Now())})
 	}
 	response.Body = newWatched(response.Body, cancel, c.stall)
 	return response, nil
+}
+
+// retryAfter is how long a server asks to wait: Retry-After, in seconds or as a date (RFC 9110),
+// or where a limit of requests is used up the time at which it is renewed, as Software
+// Heritage and GitHub tell it (X-RateLimit-Reset, in seconds of Unix). 0 is not said.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	const most = 24 * time.Hour
+	text := strings.TrimSpace(h.Get("Retry-After"))
+	if seconds, err := strconv.ParseInt(text, 10, 32); err == nil {
+		return min(max(0, time.Duration(seconds)*time.Second), most)
+	}
+	if date, err := http.ParseTime(text); err == nil {
+		return min(max(0, date.Sub(now)), most)
+	}
+	if reset, err := strconv.ParseInt(h.Get("X-RateLimit-Reset"), 10, 64); err == nil && h.Get("X-RateLimit-Remaining") == "0" {
+		return min(max(0, time.Unix(reset, 0).Sub(now)), most)
+	}
+	return 0
 }
 
 // explain drops from an error what the caller says anyway: method and address. A

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -60,6 +61,50 @@ func Run(t *testing.T, new func(t *testing.T, files map[string][]byte) source.Mi
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		if _, err := read(ctx, m, digest(files["alpha-1.0.tar.gz"]), "alpha-1.0.tar.gz"); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want context.Canceled", err)
+		}
+	})
+}
+
+// RunGit holds a mirror of git repositories to its promises. New makes one that has the
+// bare repository in a folder of this machine, as that of an address.
+func RunGit(t *testing.T, bare, address string, new func(t *testing.T) source.GitMirror) {
+	m := new(t)
+	ctx := context.Background()
+	t.Run("gives copies that git can fetch from", func(t *testing.T) {
+		for _, spelling := range []string{address, strings.TrimSuffix(address, ".git"), address + "/", strings.Replace(address, "https://", "http://user@", 1)} {
+			copies, release, err := m.Repositories(ctx, spelling)
+			if err != nil || len(copies) == 0 {
+				t.Fatalf("%s: %v, %v", spelling, copies, err)
+			}
+			want, err := exec.Command("git", "--git-dir", bare, "for-each-ref", "--format=%(objectname)\t%(refname)").Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range copies {
+				out, err := exec.Command("git", "ls-remote", "--refs", "--", c).Output()
+				if err != nil || string(out) != string(want) {
+					t.Errorf("%s: %s has\n%s, %v, want\n%s", spelling, c, out, err, want)
+				}
+			}
+			release()
+		}
+	})
+	t.Run("a repository that it does not have is fs.ErrNotExist", func(t *testing.T) {
+		for _, other := range []string{"https://example.org/none.git", "https://elsewhere.example/team/x.git", "https://example.org/../../../" + bare, "https://..", "file://" + bare, "", ":", "https://example.org/a%2fb.git"} {
+			copies, release, err := m.Repositories(ctx, other)
+			if !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%q: got %v, %v", other, copies, err)
+			}
+			if err == nil {
+				release()
+			}
+		}
+	})
+	t.Run("it heeds the context", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		if _, _, err := m.Repositories(ctx, address); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want context.Canceled", err)
 		}
 	})
