@@ -347,12 +347,6 @@ func (c *composer) services() error {
 	return nil
 }
 
-// libraries writes where the loader of musl looks, when packages need more than its default.
-func (c *composer) libraries() error {
-	_, err := c.tree.LibraryPath(string(c.o.Arch))
-	return err
-}
-
 // devices are those that apko writes: they help who unpacks the image without a container runtime.
 func (c *composer) devices() error {
 	for _, d := range []struct {

@@ -89,12 +89,13 @@ func (c contents) build(t testing.TB) ([]byte, *apk.Entry) {
 	}
 	size := 1
 	for _, line := range c.files {
-		if name, target, ok := strings.Cut(line, " -> "); ok {
+		isFile := strings.HasPrefix(line, "0") || strings.HasPrefix(line, "1") || strings.HasPrefix(line, "2") || strings.HasPrefix(line, "4")
+		if name, target, ok := strings.Cut(line, " -> "); ok && !isFile {
 			parents(name)
 			add(w, &tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777, PAXRecords: digest(target)}, "")
 			continue
 		}
-		if name, target, ok := strings.Cut(line, " = "); ok {
+		if name, target, ok := strings.Cut(line, " = "); ok && !isFile {
 			parents(name)
 			add(w, &tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target, Mode: 0o755}, "")
 			continue

@@ -72,6 +72,9 @@ func readPackage(st *store.Store, digest store.Digest) (_ scan, _ *os.File, err 
 			if e.Sum, err = keep.keep(content, f.Size, f.Mode&0o111 != 0); err != nil {
 				return err
 			}
+			if mayBeLibrary(f.Path) {
+				e.Library = readLibrary(io.NewSectionReader(spool, keep.size-f.Size, f.Size))
+			}
 		}
 		e.SHA1 = f.SHA1
 		s.Entries = append(s.Entries, e)

@@ -27,18 +27,20 @@ type scanned struct {
 	Scripts  []Script          // sorted by name
 	Marks    map[string]string // known programs by the digest of the file, see shellMarks
 
-	named    map[int]names  // entries that are somebody's by name
-	fileSize int64          // of the .apk file without its signatures, in bytes
-	sums     []apk.Checksum // of each entry, as apk's database has them
-	digest   store.Digest
-	st       *store.Store
-	unpack   sync.Once
-	fault    error
-	spool    *os.File // the content of all files, one after the other
+	named map[int]names // entries that are somebody's by name
+
+	libraries map[int]*library // shared libraries by their entry
+	fileSize  int64            // of the .apk file without its signatures, in bytes
+	sums      []apk.Checksum   // of each entry, as apk's database has them
+	digest    store.Digest
+	st        *store.Store
+	unpack    sync.Once
+	fault     error
+	spool     *os.File // the content of all files, one after the other
 }
 
 // scanVersion changes when the same package gives another scan than before.
-const scanVersion = 2
+const scanVersion = 3
 
 // scan is what the store remembers of a package.
 type scan struct {
@@ -67,7 +69,8 @@ type scanEntry struct {
 	Minor    int64             `json:"b,omitempty"`
 	Xattrs   map[string][]byte `json:"x,omitempty"`
 	Sum      string            `json:"c,omitempty"` // SHA-256 of the content
-	SHA1     apk.Checksum      `json:"q,omitzero"`  // of the content or of the target, as apk has it
+	Library  *library          `json:"e,omitempty"`
+	SHA1     apk.Checksum      `json:"q,omitzero"` // of the content or of the target, as apk has it
 }
 
 // size is the number of bytes of the package's files.
@@ -156,6 +159,12 @@ func scanPackage(st *store.Store, p Package) (*scanned, error) {
 	for i := range kept.Entries {
 		s.sums[i] = kept.Entries[i].SHA1
 		k, e := &kept.Entries[i], &s.Entries[i]
+		if k.Library != nil {
+			if s.libraries == nil {
+				s.libraries = map[int]*library{}
+			}
+			s.libraries[i] = k.Library
+		}
 		e.Path, e.Hardlink = k.Path, k.Hardlink
 		e.Inode = rootfs.Inode{
 			Mode: typeOf(k.Type) | rootfs.FileMode(k.Mode), UID: k.UID, GID: k.GID, ModTime: k.Time, Size: k.Size,
@@ -206,6 +215,7 @@ func sameEntries(again []scanEntry, before []rootfs.Entry) bool {
 // contentSpool keeps the content of files as they are read and finds their marks.
 type contentSpool struct {
 	file  *os.File
+	size  int64 // of what is in it
 	marks map[string]string
 }
 
@@ -223,6 +233,7 @@ func (c *contentSpool) keep(r io.Reader, size int64, executable bool) (string, e
 	if err != nil {
 		return "", err
 	}
+	c.size += n
 	sum := hex.EncodeToString(hash.Sum(nil))
 	if name := look.name(); name != "" {
 		c.marks[sum] = name
