@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tarn-build/tarn/images"
 	"github.com/tarn-build/tarn/images/attest"
@@ -361,43 +362,52 @@ func (p *publication) parts() ([]part, error) {
 // signParts signs each part with a key, and attests what is known of it.
 func signParts(ctx context.Context, to attest.Beside, repository string, parts []part, key sign.MessageSigner, bare bool) error {
 	// The index last: who finds its signature finds the others.
-	for _, p := range slices.Backward(parts) {
-		signature, err := attest.Sign(ctx, key, repository, p.descriptor.Digest)
+	jobs, inner := errgroup.WithContext(ctx)
+	jobs.SetLimit(4)
+	for _, p := range parts[1:] {
+		jobs.Go(func() error { return p.sign(inner, to, repository, key, bare) })
+	}
+	if err := jobs.Wait(); err != nil {
+		return err
+	}
+	return parts[0].sign(ctx, to, repository, key, bare)
+}
+
+func (p part) sign(ctx context.Context, to attest.Beside, repository string, key sign.MessageSigner, bare bool) error {
+	if !bare && len(p.composed) > 0 {
+		items, err := p.attestations(ctx, repository, key)
 		if err != nil {
 			return err
 		}
-		if !bare && len(p.composed) > 0 {
-			provenance, err := images.Provenance(tarnVersion(), p.composed...)
-			if err != nil {
-				return err
-			}
-			statements := []struct {
-				predicate string
-				content   []byte
-			}{{attest.PredicateProvenance, provenance}}
-			for _, image := range p.composed {
-				statements = append(statements, struct {
-					predicate string
-					content   []byte
-				}{attest.PredicateSPDX, image.SBOM})
-			}
-			var items []attest.Item
-			for _, s := range statements {
-				item, err := attest.Attest(ctx, key, repository, p.descriptor.Digest, s.predicate, s.content)
-				if err != nil {
-					return err
-				}
-				items = append(items, item)
-			}
-			if err := attest.Attach(ctx, to, attest.Attestations, p.descriptor, key, items); err != nil {
-				return err
-			}
-		}
-		if err := attest.Attach(ctx, to, attest.Signatures, p.descriptor, key, []attest.Item{signature}); err != nil {
+		if err := attest.Attach(ctx, to, attest.Attestations, p.descriptor, key, items); err != nil {
 			return err
 		}
 	}
-	return nil
+	signature, err := attest.Sign(ctx, key, repository, p.descriptor.Digest)
+	if err != nil {
+		return err
+	}
+	return attest.Attach(ctx, to, attest.Signatures, p.descriptor, key, []attest.Item{signature})
+}
+
+// attestations are the provenance and the bills of materials of a part.
+func (p part) attestations(ctx context.Context, repository string, key sign.MessageSigner) ([]attest.Item, error) {
+	var items []attest.Item
+	add := func(predicate string, content []byte) error {
+		item, err := attest.Attest(ctx, key, repository, p.descriptor.Digest, predicate, content)
+		items = append(items, item)
+		return err
+	}
+	provenance, err := images.Provenance(tarnVersion(), p.composed...)
+	if err == nil {
+		err = add(attest.PredicateProvenance, provenance)
+	}
+	for _, image := range p.composed {
+		if err == nil {
+			err = add(attest.PredicateSPDX, image.SBOM)
+		}
+	}
+	return items, err
 }
 
 // blobCount counts the blobs of one image after another.

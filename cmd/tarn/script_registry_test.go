@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -13,11 +15,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -28,11 +33,12 @@ import (
 // which starts a registry on a free port until the script ends, and puts HOST:PORT into
 // $REGISTRY. KIND is debian, for Debian's docker-registry, which lists no referrers, or
 // oci, for go-containerregistry's own, which does. Features: flaky fails half of the
-// requests; down answers nothing but that it is overloaded; login lets in nobody but the
-// user "me" with the password "s3cret".
+// requests; down answers nothing but that it is overloaded; tamper changes a byte of
+// every layer that is read; login lets in nobody but the user "me" with the password
+// "s3cret".
 func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
-		ts.Fatalf("usage: registry oci|debian [flaky|down|login]...")
+		ts.Fatalf("usage: registry oci|debian [flaky|down|tamper|login]...")
 	}
 	var h http.Handler
 	switch args[0] {
@@ -49,6 +55,8 @@ func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 			h = failHalf(h)
 		case "down":
 			h = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+		case "tamper":
+			h = tamper(h)
 		case "login":
 			h = askPassword(h)
 		default:
@@ -120,6 +128,57 @@ func failHalf(h http.Handler) http.Handler {
 	})
 }
 
+// tamper changes a byte of what is compressed.
+func tamper(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/blobs/") {
+			h.ServeHTTP(w, r)
+			return
+		}
+		answer := httptest.NewRecorder()
+		h.ServeHTTP(answer, r)
+		data := answer.Body.Bytes()
+		if bytes.HasPrefix(data, []byte{0x1f, 0x8b}) {
+			data[len(data)/2] ^= 1
+		}
+		for key, values := range answer.Header() {
+			w.Header()[key] = values
+		}
+		w.WriteHeader(answer.Code)
+		_, _ = w.Write(data)
+	})
+}
+
+// referrers FILE prints the artifact types of the manifests that the registry lists as
+// referring to the last manifest in a file, HOST/NAME@DIGEST a line, sorted; ! referrers
+// FILE is that the registry lists no referrers.
+func referrers(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] referrers FILE")
+	}
+	lines := strings.Fields(ts.ReadFile(args[0]))
+	ref, err := name.NewDigest(lines[len(lines)-1])
+	ts.Check(err)
+	response, err := http.Get("http://" + ref.RegistryStr() + "/v2/" + ref.RepositoryStr() + "/referrers/" + ref.DigestStr())
+	ts.Check(err)
+	defer response.Body.Close()
+	if listed := response.StatusCode == http.StatusOK; listed == neg {
+		ts.Fatalf("the registry answers %s", response.Status)
+	}
+	if neg {
+		return
+	}
+	var index v1.IndexManifest
+	ts.Check(json.NewDecoder(response.Body).Decode(&index))
+	var types []string
+	for _, d := range index.Manifests {
+		types = append(types, d.ArtifactType+"\n")
+	}
+	slices.Sort(types)
+	_, err = io.WriteString(ts.Stdout(), strings.Join(types, ""))
+	ts.Check(err)
+}
+
 func askPassword(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, password, _ := r.BasicAuth(); user != "me" || password != "s3cret" {
@@ -130,6 +189,32 @@ func askPassword(h http.Handler) http.Handler {
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+// cosignProgram is the cosign that .ci/tools built, or the one of the machine.
+func cosignProgram() string {
+	if dir := os.Getenv("TARN_TOOLS"); dir != "" {
+		return filepath.Join(dir, "cosign")
+	}
+	if dir, err := os.UserCacheDir(); err == nil {
+		if program := filepath.Join(dir, "tarn-tools", "cosign"); isExecutable(program) {
+			return program
+		}
+	}
+	program, _ := exec.LookPath("cosign")
+	return program
+}
+
+// hasCosign tells whether there is a cosign. In CI there must be.
+func hasCosign() (bool, error) {
+	program := cosignProgram()
+	if isExecutable(program) {
+		return true, nil
+	}
+	if os.Getenv("CI") == "true" {
+		return false, fmt.Errorf("no cosign: .ci/tools builds it")
+	}
+	return false, nil
 }
 
 // hasProgram tells whether a program that tests use is there. In CI it must be.

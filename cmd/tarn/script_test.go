@@ -51,7 +51,8 @@ func TestMain(m *testing.M) {
 // tests of images need besides, a program without a loader. [real] is for what
 // builds with the real seed and sources from outside; scripts called VERB_builds then
 // have the store that TARN_REAL names (as XDG_CACHE_HOME does), so that it is done once.
-// $REPO is this repository, $GOROOT this machine's Go. [shared] is the folder $SHARED of test data; [apk] is the program $APK of apk-tools 3.
+// $REPO is this repository, $GOROOT this machine's Go. [shared] is the folder $SHARED of test data; [apk] is the program $APK of apk-tools 3,
+// [cosign] the program $COSIGN.
 func TestScripts(t *testing.T) {
 	start := makeStart(t)
 	testscript.Run(t, testscript.Params{
@@ -77,6 +78,7 @@ func TestScripts(t *testing.T) {
 			}
 			env.Setenv("GOROOT", strings.TrimSpace(string(root)))
 			env.Setenv("APK", os.Getenv("TARN_APK"))
+			env.Setenv("COSIGN", cosignProgram())
 			return os.CopyFS(env.WorkDir, os.DirFS(start))
 		},
 		Condition: func(name string) (bool, error) {
@@ -102,6 +104,8 @@ func TestScripts(t *testing.T) {
 				return os.Getenv("TARN_REAL") != "", nil
 			case "docker-registry", "skopeo":
 				return hasProgram(name)
+			case "cosign":
+				return hasCosign()
 			case "shared":
 				_, err := os.Stat(sharedDir())
 				if err != nil && os.Getenv("CI") == "true" {
@@ -125,6 +129,7 @@ func TestScripts(t *testing.T) {
 			"serving":   serving,
 			"serve-tls": serveTLS,
 			"registry":  startRegistry,
+			"referrers": referrers,
 		},
 	})
 }

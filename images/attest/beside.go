@@ -51,6 +51,15 @@ func Attach(ctx context.Context, to Beside, kind Kind, of v1.Descriptor, by sign
 	if err != nil {
 		return err
 	}
+	if before != nil {
+		was, err := before.Digest()
+		if err != nil {
+			return err
+		}
+		if is, err := m.Digest(); err != nil || is == was {
+			return err // it is there
+		}
+	}
 	return to.Attach(ctx, tag, m)
 }
 

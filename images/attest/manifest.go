@@ -32,7 +32,8 @@ func Manifest(kind Kind, of v1.Descriptor, items []Item) (v1.Image, error) {
 		Subject: &v1.Descriptor{MediaType: of.MediaType, Size: of.Size, Digest: of.Digest},
 	}
 	image := &beside{blobs: map[v1.Hash]v1.Layer{}}
-	// Older tools look for an image's configuration, and for as many layers in it.
+	// Older tools look for an image's configuration, and for as many layers in it, and
+	// older registries take its type for that of the artifact.
 	config := v1.ConfigFile{RootFS: v1.RootFS{Type: "layers"}}
 	for _, item := range items {
 		layer := static.NewLayer(item.Data, item.MediaType)
@@ -53,7 +54,7 @@ func Manifest(kind Kind, of v1.Descriptor, items []Item) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.Config = v1.Descriptor{MediaType: types.OCIConfigJSON, Size: size, Digest: digest}
+	m.Config = v1.Descriptor{MediaType: types.MediaType(m.ArtifactType), Size: size, Digest: digest}
 	if image.manifest, err = json.Marshal(m); err != nil {
 		return nil, err
 	}

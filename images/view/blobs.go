@@ -155,14 +155,24 @@ func (o *Opened) topLevel(ctx context.Context, all []v1.Descriptor) error {
 	if len(images) > 1 {
 		depth = 1
 	}
+	var tops []v1.Descriptor // that lead to images
 	for _, d := range images {
 		var tags []string
 		if tag := tagOf(d); tag != "" {
 			tags = []string{tag}
 		}
+		before := len(o.Images)
 		if err := o.descriptor(ctx, d, tags, depth); err != nil {
 			return err
 		}
+		if len(o.Images) > before {
+			tops = append(tops, d)
+		}
+	}
+	if len(images) > 1 && len(tops) == 1 {
+		// What lies beside it is no other image: signatures, as tools copy them.
+		o.Images = nil
+		return o.topLevel(ctx, tops)
 	}
 	seen := map[string]bool{}
 	for _, i := range o.Images {

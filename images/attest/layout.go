@@ -1,0 +1,71 @@
+package attest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+)
+
+// Layout is what lies beside the images of an OCI layout: the manifests that its index
+// names by cosign's tags, with an image as their subject, or as cosign save writes them.
+// It is read only.
+func Layout(dir string) Beside { return layoutBeside(dir) }
+
+type layoutBeside string
+
+func (l layoutBeside) manifests(take func(v1.Descriptor, *v1.Manifest) bool) ([]v1.Image, error) {
+	top, err := layout.ImageIndexFromPath(string(l))
+	if err != nil {
+		return nil, err
+	}
+	index, err := top.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	if len(index.Manifests) > maxItems {
+		return nil, fmt.Errorf("%s: it names more than %d manifests", string(l), maxItems)
+	}
+	var found []v1.Image
+	for _, d := range index.Manifests {
+		if !d.MediaType.IsImage() {
+			continue
+		}
+		image, err := top.Image(d.Digest)
+		if err != nil {
+			return nil, err
+		}
+		m, err := image.Manifest()
+		if err != nil {
+			return nil, err
+		}
+		if take(d, m) {
+			found = append(found, image)
+		}
+	}
+	return found, nil
+}
+
+func (l layoutBeside) Tagged(_ context.Context, tag string) (v1.Image, error) {
+	found, err := l.manifests(func(d v1.Descriptor, _ *v1.Manifest) bool {
+		return d.Annotations["org.opencontainers.image.ref.name"] == tag
+	})
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return found[0], nil
+}
+
+func (l layoutBeside) Referrers(_ context.Context, of v1.Hash) ([]v1.Image, error) {
+	return l.manifests(func(d v1.Descriptor, m *v1.Manifest) bool {
+		kind, saved := strings.CutPrefix(d.Annotations["kind"], "dev.cosignproject.cosign/")
+		return m.Subject != nil && m.Subject.Digest == of || saved && (kind == "sigs" || kind == "atts")
+	})
+}
+
+func (layoutBeside) Attach(context.Context, string, v1.Image) error {
+	return errors.New("nothing is put beside the images of a layout")
+}
