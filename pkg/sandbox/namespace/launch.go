@@ -14,6 +14,9 @@ import (
 // start starts the first stage and waits until commands can run.
 func (b Backend) start(ctx context.Context, set *setup) (*pid1.Box, error) {
 	o := pid1.BoxOptions{WorkPath: set.WorkPath, Work: set.Work, Limits: set.Limits, Off: set.Off}
+	if set.AllIDs && !set.Off.Has(userNamespace) {
+		o.UID, o.GID = set.UID, set.GID
+	}
 	if !b.supervise {
 		var err error
 		if o.Group, err = cgroup.New(cgroup.Limits{Memory: set.Limits.Memory, Processes: set.Limits.Processes}); err != nil {

@@ -92,6 +92,9 @@ type runtimeStart struct {
 // commands can run in its container. Release is called when all of it has ended.
 func (p *Plan) StartRuntime(ctx context.Context, bundle string, argv, env []string, release func()) (sandbox.Sandbox, error) {
 	o := pid1.BoxOptions{WorkPath: p.WorkPath, Work: p.Work, Limits: p.Limits, Release: release, Patience: 5 * time.Second}
+	if p.AllIDs {
+		o.UID, o.GID = p.UID, p.GID
+	}
 	var err error
 	if o.Group, err = cgroup.New(cgroup.Limits{Memory: p.Limits.Memory, Processes: 0}); err != nil {
 		release()

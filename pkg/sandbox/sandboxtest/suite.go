@@ -379,6 +379,13 @@ func streams(t *testing.T, k *kit) {
 	if want := "a\n2 bytes\n"; err != nil || both.String() != want {
 		t.Errorf("both outputs into one writer: got %q, %v; want %q", both.String(), err, want)
 	}
+	// Servers open their output by its name.
+	other := k.open(t, sandbox.Spec{UID: 1234, GID: 1234})
+	for _, name := range []string{"/dev/stdout", "/dev/stderr"} {
+		if _, words, err := other.command(sandbox.Command{}, "fill-all", "0", name); err != nil {
+			t.Errorf("%s opened by another user: got %v\n%s", name, err, words)
+		}
+	}
 	full := errors.New("the disk is full")
 	err = o.Run(context.Background(), sandbox.Command{Argv: []string{inside, "flood", "300"}, Stdout: failing{full}})
 	if !errors.Is(err, full) {

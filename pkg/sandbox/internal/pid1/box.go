@@ -38,6 +38,9 @@ type BoxOptions struct {
 	WorkPath string         // the working folder of commands that name none
 	Work     string         // the folder of the host behind it, whose size is watched; or ""
 	Limits   sandbox.Limits // settled
+	// UID and GID are whose the pipes of commands are, so that these may open them by
+	// their names (/dev/stdout); 0 and 0 are the caller's.
+	UID, GID int
 	// Group holds the processes; nil where the machine lets nobody make one.
 	Group *cgroup.Group
 	// Patience is how long what Launch started may take to end by itself, once the
@@ -217,7 +220,7 @@ func (b *Box) Run(ctx context.Context, c sandbox.Command) error {
 		defer cancel()
 	}
 	ctx, measured := b.watchDisk(ctx)
-	s, err := newStreams(c, b.o.Off)
+	s, err := newStreams(c, &b.o)
 	if err != nil {
 		return err
 	}

@@ -32,14 +32,15 @@ type streams struct {
 	inputs  sync.WaitGroup
 	outputs sync.WaitGroup
 
-	files bool // files are handed in as they are
+	files    bool // files are handed in as they are
+	uid, gid int  // whose the pipes are; see BoxOptions
 
 	mu  sync.Mutex
 	err error
 }
 
-func newStreams(c sandbox.Command, off Off) (*streams, error) {
-	s := &streams{files: off.Has(Pipes)}
+func newStreams(c sandbox.Command, o *BoxOptions) (*streams, error) {
+	s := &streams{files: o.Off.Has(Pipes), uid: o.UID, gid: o.GID}
 	err := s.openInput(c.Stdin)
 	if err == nil {
 		s.inside[1], err = s.openOutput(c.Stdout)
@@ -74,7 +75,7 @@ func (s *streams) openInput(r io.Reader) error {
 		s.inside[0], err = s.openNull(os.O_RDONLY)
 		return err
 	}
-	pr, pw, err := os.Pipe()
+	pr, pw, err := s.pipe()
 	if err != nil {
 		return err
 	}
@@ -93,6 +94,18 @@ func (s *streams) openInput(r io.Reader) error {
 	return nil
 }
 
+// pipe makes a pipe that belongs to the user of the command, as container runtimes have it.
+func (s *streams) pipe() (r, w *os.File, err error) {
+	if r, w, err = os.Pipe(); err != nil || s.uid == 0 && s.gid == 0 {
+		return r, w, err
+	}
+	// Both ends are one inode.
+	if err := w.Chown(s.uid, s.gid); err != nil {
+		return nil, nil, errors.Join(err, r.Close(), w.Close())
+	}
+	return r, w, nil
+}
+
 func (s *streams) openOutput(w io.Writer) (*os.File, error) {
 	if f, ok := w.(*os.File); ok && f != nil && (s.files || term.IsTerminal(int(f.Fd()))) {
 		return f, nil
@@ -100,7 +113,7 @@ func (s *streams) openOutput(w io.Writer) (*os.File, error) {
 	if w == nil {
 		return s.openNull(os.O_WRONLY)
 	}
-	pr, pw, err := os.Pipe()
+	pr, pw, err := s.pipe()
 	if err != nil {
 		return nil, err
 	}
