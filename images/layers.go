@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -151,17 +152,38 @@ func makeLayer(ctx context.Context, st *store.Store, a *rootfs.Archive, c compre
 	h := store.NewHash("image layer")
 	h.Line("version", c.version)
 	h.Line("members", description.Sum(nil))
+	release, err := turn(ctx, st.Dir()+" "+string(h.Sum()))
+	if err != nil {
+		return madeLayer{}, err
+	}
+	defer release()
 	var made madeLayer
 	if found, err := st.Recall(h.Sum(), &made); err != nil {
 		return made, err
 	} else if found {
 		return made, nil
 	}
-	made, err := keep(ctx, st, c, a.Size(), a.Write)
+	made, err = keep(ctx, st, c, a.Size(), a.Write)
 	if err != nil {
 		return made, fmt.Errorf("write layer: %w", err)
 	}
 	return made, st.Remember(h.Sum(), made)
+}
+
+// making are the layers that are being made, by store and action. Images that are composed
+// side by side have packages in common: the second one waits, and finds the layer made.
+var making sync.Map // string -> chan struct{} of one place
+
+// turn waits until nobody else does the same.
+func turn(ctx context.Context, what string) (release func(), err error) {
+	place, _ := making.LoadOrStore(what, make(chan struct{}, 1))
+	taken := place.(chan struct{})
+	select {
+	case taken <- struct{}{}:
+		return func() { <-taken }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // keep compresses what write gives, about size bytes, into the store.

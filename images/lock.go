@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path"
 	"regexp"
@@ -169,8 +170,8 @@ func (c *lockChecker) lock(l *Lock) {
 	}
 	for i := range l.Contents.Keyring {
 		k := &l.Contents.Keyring[i]
-		if k.Content != "" && !keyName.MatchString(keyFile(k.URL)) {
-			c.add(k.Here.Value("url"), "", "%q cannot be the name of a key", keyFile(k.URL))
+		if k.Content != "" && !keyFileName.MatchString(KeyFile(k.URL)) {
+			c.add(k.Here.Value("url"), "", "%q cannot be the name of a key", KeyFile(k.URL))
 		}
 	}
 	for _, list := range [][]LockedRepository{l.Contents.BuildRepositories, l.Contents.RuntimeRepositories, l.Contents.Repositories} {
@@ -298,8 +299,17 @@ func (p *LockedPackage) size() int64 {
 	return last + 1
 }
 
-// keyFile is the name of a key's file.
-func keyFile(location string) string { return path.Base(location) }
+// keyFileName is what the file of a key may be called: Alpine's have an @ in it.
+var keyFileName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.@+-]*$`)
+
+// KeyFile is the name of the file of a key of the image file's keyring, a path or an address.
+// In /etc/apk/keys a key is found by it.
+func KeyFile(location string) string {
+	if u, err := url.Parse(location); err == nil && strings.Contains(location, "://") {
+		return path.Base(u.Path) // where %40 is @
+	}
+	return path.Base(location)
+}
 
 // Write writes the lock in one step: whoever stops the program finds the old one.
 func (l *Lock) Write(file string) error {
@@ -351,7 +361,7 @@ func (l *Lock) Keys(locations []string) (map[string][]byte, bool) {
 		if i < 0 {
 			return nil, false
 		}
-		keys[keyFile(location)] = []byte(l.Contents.Keyring[i].Content)
+		keys[KeyFile(location)] = []byte(l.Contents.Keyring[i].Content)
 	}
 	return keys, true
 }

@@ -69,7 +69,7 @@ func (l *Lock) Check(q Question) []string {
 	if l.Config != nil && len(l.Config.World) > 0 {
 		diffs = append(diffs, worldDifferences(l.Config.World, q.World)...)
 	} else if changed {
-		add("%s changed since", q.Spec.Path)
+		add("the image file changed since")
 		for _, r := range q.World {
 			if !r.Conflict && !slices.ContainsFunc(l.Contents.Packages, func(p LockedPackage) bool { return p.Name == r.Name }) {
 				add("added: %s (%s)", r, r.From)

@@ -21,7 +21,7 @@ func (c *composer) keys() error {
 		files[k.Name] = []byte(k.Content)
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if !keyName.MatchString(name) {
+		if !keyFileName.MatchString(name) {
 			return fmt.Errorf("%q cannot be the name of a key", name)
 		}
 		if err := c.tree.WriteFile("etc/apk/keys/"+name, files[name], 0o644); err != nil {

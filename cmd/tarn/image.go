@@ -32,7 +32,6 @@ type imageOptions struct {
 	tag         string
 	buildDate   string
 	compression string
-	formats     []string
 	files       bool
 	lockfile    string
 	noLock      bool
@@ -53,7 +52,6 @@ func (a *app) imageCommand() *cobra.Command {
 	}
 	cmd.AddCommand(a.imageBuildCommand(), a.imageLockCommand(), a.imagePublishCommand(), a.imageShowCommand())
 	cmd.AddCommand(a.imageTestCommand(), a.imageVerifyCommand())
-	cmd.AddCommand(a.imageDiffCommand(), a.imageWhyCommand())
 	return cmd
 }
 
@@ -300,7 +298,7 @@ func (c *composer) composeArch(ctx context.Context, s *images.Spec, arch apk.Arc
 	if err != nil {
 		return nil, err
 	}
-	o := images.Options{Arch: arch, Store: c.store, Keys: from.keys, Trusted: from.trusted, RootFS: c.wants("rootfs"), CPIO: c.wants("cpio")}
+	o := images.Options{Arch: arch, Store: c.store, Keys: from.keys, Trusted: from.trusted}
 	date := c.o.buildDate
 	if date == "" {
 		date = os.Getenv("SOURCE_DATE_EPOCH")
@@ -436,7 +434,7 @@ func (c *composer) openOnce(location string, keys *sign.Keyring, keysID string) 
 
 // readKey reads a public key that an image file names: a file, or an address.
 func (c *composer) readKey(ctx context.Context, location string) (string, []byte, error) {
-	name := filepath.Base(location)
+	name := images.KeyFile(location)
 	if !strings.Contains(location, "://") {
 		data, err := os.ReadFile(c.ws.path(location))
 		return name, data, err

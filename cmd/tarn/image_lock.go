@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -100,7 +99,11 @@ func (a *app) runImageLock(ctx context.Context, o imageOptions, update, names []
 		return errors.Join(errs...)
 	}
 	for _, row := range rows {
-		fmt.Fprintf(a.out, "%s: %s for %s, %s changed\n", row.Lock, plural(row.Packages, "package"), archList(row.Arches), cmp.Or(strings.TrimSuffix(strconv.Itoa(len(row.Changes)), "0"), "nothing"))
+		changed := "nothing"
+		if n := len(row.Changes); n > 0 {
+			changed = strconv.Itoa(n)
+		}
+		fmt.Fprintf(a.out, "%s: %s for %s, %s changed\n", row.Lock, plural(row.Packages, "package"), archList(row.Arches), changed)
 		for _, change := range row.Changes {
 			fmt.Fprintln(a.out, plain("  "+change.String(len(row.Arches) > 1)))
 		}
@@ -160,6 +163,7 @@ func (c *composer) lock(ctx context.Context, s *images.Spec, update []string) (l
 		return row, err
 	}
 	lock := c.newLock(asked, arches, from)
+	c.begin(s, "resolve")
 	for _, arch := range arches {
 		var some []images.LockedPackage
 		if len(update) > 0 {
@@ -186,7 +190,7 @@ func (c *composer) newLock(s *images.Spec, arches []apk.Arch, from *packageSourc
 	contents := &lock.Contents
 	contents.Keyring, contents.Packages = []images.LockedKey{}, []images.LockedPackage{}
 	for _, location := range s.Contents.Keyring {
-		contents.Keyring = append(contents.Keyring, images.LockedKey{Name: withoutScheme(location), URL: location, Content: string(from.keys[path.Base(location)])})
+		contents.Keyring = append(contents.Keyring, images.LockedKey{Name: withoutScheme(location), URL: location, Content: string(from.keys[images.KeyFile(location)])})
 	}
 	slices.SortFunc(contents.Keyring, func(a, b images.LockedKey) int { return strings.Compare(a.Name, b.Name) })
 	list := func(names []string) []images.LockedRepository {
@@ -309,6 +313,9 @@ func (c *composer) update(ctx context.Context, s *images.Spec, arch apk.Arch, fr
 	if err != nil {
 		return nil, err
 	}
+	if err := c.tellStaying(ctx, s, arch, from, solved, names); err != nil {
+		return nil, err
+	}
 	var all []images.LockedPackage
 	for _, p := range solved {
 		if old := kept[p.Name]; old != nil && old.Version == string(p.Version) && (old.Checksum == "" || old.Checksum == p.Entry.Checksum.String()) {
@@ -322,6 +329,43 @@ func (c *composer) update(ctx context.Context, s *images.Spec, arch apk.Arch, fr
 		all = append(all, locked)
 	}
 	return all, nil
+}
+
+// tellStaying tells of packages that were to be updated and for which there is a newer
+// version that would change what they do not need.
+func (c *composer) tellStaying(ctx context.Context, s *images.Spec, arch apk.Arch, from *packageSources, solved repo.Lock, names []string) error {
+	for _, p := range solved {
+		if !slices.Contains(names, p.Name) {
+			continue
+		}
+		newest := p.Version
+		for _, source := range from.set {
+			if _, tagged := source.(repo.Tagged); tagged {
+				continue
+			}
+			there, err := repo.Universe(ctx, source, arch, solve.Package{})
+			if err != nil {
+				return err
+			}
+			found := false
+			for _, q := range there.Providers(p.Name) {
+				if q.Name != p.Name {
+					continue
+				}
+				if found = true; q.Version.Compare(newest) > 0 {
+					newest = q.Version
+				}
+			}
+			if found {
+				break // what a later source has is not preferred
+			}
+		}
+		if newest != p.Version {
+			fmt.Fprintln(c.said, plain(fmt.Sprintf("%s: %s is %s for %s: %s does not fit what the image asks for and what else is locked\n  hint: name what has to change with it, too, or solve all anew: tarn image lock %s",
+				s.Name(), p.Name, p.Version, arch, newest, c.called(s))))
+		}
+	}
+	return nil
 }
 
 // agree holds apko's rule for an image of several architectures: what is in several of

@@ -180,7 +180,11 @@ func Open(ctx context.Context, ref string, o Options) (*Opened, error) {
 		opened.Close()
 		return nil, &NotFoundError{ref, ErrNone.Error()}
 	}
-	return opened.closing(opened.choose(o.Arches))
+	if err := opened.choose(o.Arches); err != nil {
+		opened.Close()
+		return nil, fmt.Errorf("%s: %w", ref, err)
+	}
+	return opened, nil
 }
 
 func open(ctx context.Context, ref string, o Options) (*Opened, error) {
@@ -238,34 +242,17 @@ func Composed(ref string, o Options, images ...v1.Image) (*Opened, error) {
 
 // closing gives o, or closes it where it could not be opened.
 func (o *Opened) closing(err error) (*Opened, error) {
-	if err == nil {
-		return o, nil
+	if err != nil {
+		o.Close()
+		return nil, fmt.Errorf("%s: %w", o.Ref, err)
 	}
-	o.Close()
-	if _, says := errors.AsType[*NotFoundError](err); says {
-		return nil, err
-	}
-	return nil, fmt.Errorf("%s: %w", o.Ref, err)
+	return o, nil
 }
 
-// named reports whether a tag is meant: as it is, or by what stands at its end.
-func named(tag, which string) bool {
-	return tag != "" && (tag == which || strings.HasSuffix(tag, ":"+which) || strings.HasSuffix(tag, "/"+which))
-}
-
-// IsPath tells whether a reference can only be one to a file or folder. A registry is
-// named by its host, which has a dot or a port, or by docker://.
+// IsPath tells whether a reference can only be one to a file or folder.
 func IsPath(ref string) bool {
-	for _, prefix := range []string{prefixLayout, prefixArchive, prefixDockerArchive} {
-		if strings.HasPrefix(ref, prefix) {
-			return true
-		}
-	}
-	if strings.HasPrefix(ref, prefixRegistry) {
-		return false
-	}
-	host, _, found := strings.Cut(ref, "/")
-	return strings.HasPrefix(ref, ".") || !found && !strings.ContainsAny(ref, ":@") || found && host != "localhost" && !strings.ContainsAny(host, ".:")
+	return strings.HasPrefix(ref, "/") || strings.HasPrefix(ref, "./") || strings.HasPrefix(ref, "../") || ref == "." || ref == ".." ||
+		slices.ContainsFunc([]string{prefixLayout, prefixArchive, prefixDockerArchive}, func(p string) bool { return strings.HasPrefix(ref, p) })
 }
 
 func notThere(err error) string {
@@ -315,9 +302,7 @@ func openPath(ctx context.Context, ref, file, which string, o Options) (*Opened,
 		return opened.closing(opened.layout(ctx, folder, which))
 	case info.Mode().IsRegular():
 		a, err := openArchive(ctx, file, o)
-		if _, says := errors.AsType[*NotFoundError](err); says {
-			return nil, err
-		} else if err != nil {
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", ref, err)
 		}
 		opened.blobs = a
@@ -472,7 +457,7 @@ func (o *Opened) choose(arches []apk.Arch) error {
 	for _, arch := range arches {
 		at := slices.IndexFunc(o.Images, func(i *Image) bool { return i.Arch() == arch })
 		if at < 0 {
-			return &NotFoundError{o.Ref, fmt.Sprintf("it has no image for %s; there are %s", arch, strings.Join(there, ", "))}
+			return &NotFoundError{"--arch " + string(arch), "there is none; there are " + strings.Join(there, ", ")}
 		}
 		kept = append(kept, o.Images[at])
 	}
