@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -131,10 +133,10 @@ func (a *app) runImagePublish(ctx context.Context, o imagePublishOptions, args [
 	var rows []publishedImage
 	for _, p := range all {
 		row, err := c.publish(ctx, client, p, keys, o.bare)
+		sent.count(row)
 		if err != nil {
 			return err
 		}
-		sent.count(row)
 		rows = append(rows, *row)
 		what := "all of it was there"
 		if row.BlobsSent > 0 {
@@ -258,6 +260,11 @@ func (c *composer) publications(ctx context.Context, client *registry.Client, o 
 		if p.composed, err = c.compose(ctx, specs[0]); err != nil {
 			return nil, err
 		}
+		for _, image := range p.composed {
+			for _, w := range image.About.Warnings {
+				fmt.Fprintf(c.err, "%s: warning: %s\n", relative(specs[0].Path), plain(strings.TrimSpace(w.Package+" "+w.Text)))
+			}
+		}
 		if p.index, err = images.Index(p.composed...); err != nil {
 			return nil, err
 		}
@@ -283,7 +290,7 @@ func isLayout(path string) bool {
 // publish pushes one image to each repository that its tags are in: blobs and manifests,
 // then what is signed beside them, and the tags last.
 func (c *composer) publish(ctx context.Context, client *registry.Client, p publication, keys []sign.MessageSigner, bare bool) (*publishedImage, error) {
-	row := &publishedImage{Image: p.name, SignedBy: []string{}}
+	row := &publishedImage{Image: p.name, Tags: []string{}, SignedBy: []string{}}
 	var done []string
 	for _, tag := range p.tags {
 		to := tag.Context()
@@ -293,11 +300,11 @@ func (c *composer) publish(ctx context.Context, client *registry.Client, p publi
 		done = append(done, to.String())
 		ref, err := client.Push(ctx, to, p.index)
 		if err != nil {
-			return nil, err
+			return row, err
 		}
 		parts, err := p.parts()
 		if err != nil {
-			return nil, err
+			return row, err
 		}
 		if len(done) == 1 {
 			row.Reference, row.Digest = ref.String(), ref.DigestStr()
@@ -308,7 +315,7 @@ func (c *composer) publish(ctx context.Context, client *registry.Client, p publi
 		}
 		for _, key := range keys {
 			if err := signParts(ctx, client.Repository(to), to.String(), parts, key, bare); err != nil {
-				return nil, err
+				return row, err
 			}
 			if !slices.Contains(row.SignedBy, key.Name()) {
 				row.SignedBy = append(row.SignedBy, key.Name())
@@ -320,7 +327,7 @@ func (c *composer) publish(ctx context.Context, client *registry.Client, p publi
 	}
 	for _, tag := range p.tags {
 		if err := client.Put(ctx, tag, p.index); err != nil {
-			return nil, err
+			return row, err
 		}
 		row.Tags = append(row.Tags, tag.Name())
 	}
@@ -410,26 +417,56 @@ func (p part) attestations(ctx context.Context, repository string, key sign.Mess
 	return items, err
 }
 
-// blobCount counts the blobs of one image after another.
+// blobCount counts the blobs of one image after another. On a terminal a line tells how
+// far it is.
 type blobCount struct {
 	mu          sync.Mutex
 	sent, there int
 	bytes       int64
+
+	terminal io.Writer // nil for none
+	sending  int64
+	drawn    time.Time // the zero time when no line is on the screen
 }
 
 func (b *blobCount) count(row *publishedImage) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.clear()
 	row.BlobsSent, row.BlobsThere, row.BytesSent = b.sent, b.there, b.bytes
-	b.sent, b.there, b.bytes = 0, 0, 0
+	b.sent, b.there, b.bytes, b.sending = 0, 0, 0, 0
+}
+
+// clear takes the line off the screen. The lock is held.
+func (b *blobCount) clear() {
+	if !b.drawn.IsZero() {
+		fmt.Fprint(b.terminal, "\r\x1b[K")
+		b.drawn = time.Time{}
+	}
+}
+
+func (b *blobCount) progress(n int) {
+	b.sending += int64(n)
+	if b.terminal == nil || time.Since(b.drawn) < 200*time.Millisecond {
+		return
+	}
+	b.drawn = time.Now()
+	fmt.Fprintf(b.terminal, "\r\x1b[Ksent %s", shortSize(b.sending))
 }
 
 // registryClient makes a client of registries that says when one makes it wait.
 func (a *app) registryClient(insecure bool) (*registry.Client, *blobCount) {
 	sent := &blobCount{}
+	if isTerminal(a.err) {
+		sent.terminal = a.err
+	}
 	return &registry.Client{Insecure: insecure, Offline: a.offline, Report: func(e registry.Event) {
 		sent.mu.Lock()
 		defer sent.mu.Unlock()
+		if e.Sending > 0 {
+			sent.progress(e.Sending)
+			return
+		}
 		switch e.Blob {
 		case registry.BlobSent:
 			sent.sent++
@@ -439,6 +476,7 @@ func (a *app) registryClient(insecure bool) (*registry.Client, *blobCount) {
 		}
 		// A hiccup is nobody's business.
 		if e.Retry >= 3 && (e.Retry-3)%4 == 0 {
+			sent.clear()
 			fmt.Fprintf(a.err, "%s: %s; trying again, %d of %d\n", e.Host, plain(e.Cause.Error()), e.Retry, e.Of)
 		}
 	}}, sent

@@ -55,6 +55,8 @@ type Event struct {
 	// Blob says that a blob of Size bytes was sent, or was there; BlobNone for none.
 	Blob Blob
 	Size int64
+	// Sending is how many bytes of a blob went out since the last such event.
+	Sending int
 }
 
 // Blob is what became of a blob that is pushed.

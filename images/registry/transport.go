@@ -53,6 +53,11 @@ func (t *retrying) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != "https" && !t.insecure && !isLoopback(r.URL.Hostname()) {
 		return nil, &insecureError{r.URL.Host}
 	}
+	if r.Method == http.MethodPatch && r.Body != nil {
+		body := r.Body
+		r = r.Clone(r.Context())
+		r.Body = &sending{body, t.report, r.URL.Host}
+	}
 	for n := 0; ; n++ {
 		response, err := t.inner.RoundTrip(r)
 		if err == nil {
@@ -77,6 +82,21 @@ func (t *retrying) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
+}
+
+// sending tells how much of a body went out.
+type sending struct {
+	io.ReadCloser
+	report func(Event)
+	host   string
+}
+
+func (s *sending) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if n > 0 {
+		s.report(Event{Host: s.host, Sending: n})
+	}
+	return n, err
 }
 
 // count tells of blobs that the registry took, or has.

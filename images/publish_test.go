@@ -1,0 +1,225 @@
+package images_test
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/tarn-build/tarn/images"
+	"github.com/tarn-build/tarn/pkg/apk"
+)
+
+// TestIndex holds the index over architectures to what its images say, and the one of a
+// layout to the same bytes.
+func TestIndex(t *testing.T) {
+	st := openStore(t)
+	hello := put(t, st, contents{name: "hello", version: "1-r0", files: []string{"0644 usr/share/hello hello"}})
+	spec := load(t, "contents: {packages: [hello]}\nannotations: {org.example: yes it is}\nvcs-url: https://example.org/x@1234\n")
+	var both []*images.Image
+	for n, arch := range []apk.Arch{apk.ArchAArch64, apk.ArchX86_64} {
+		packages := hello
+		if n == 0 {
+			entry := *hello[0].Entry
+			entry.Arch = "noarch"
+			packages = []images.Package{{Entry: &entry, Digest: hello[0].Digest}}
+		}
+		image, err := images.Compose(t.Context(), spec, packages, images.Options{Arch: arch, Store: st})
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, image)
+	}
+	index, err := images.Index(both...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Index(index); err != nil {
+		t.Error(err)
+	}
+	m, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var platforms []string
+	for _, d := range m.Manifests {
+		platforms = append(platforms, d.Platform.String())
+		if d.ArtifactType != "" {
+			t.Errorf("%s is told to be an artifact, %s", d.Platform, d.ArtifactType)
+		}
+	}
+	if diff := cmp.Diff([]string{"linux/amd64", "linux/arm64"}, platforms); diff != "" {
+		t.Error(diff)
+	}
+	want := map[string]string{
+		"org.example": "yes it is", "org.opencontainers.image.created": "2023-11-14T22:13:20Z",
+		"org.opencontainers.image.source": "https://example.org/x", "org.opencontainers.image.revision": "1234",
+	}
+	if diff := cmp.Diff(want, m.Annotations); diff != "" {
+		t.Error(diff)
+	}
+	digest := func(x v1.ImageIndex) string {
+		t.Helper()
+		h, err := x.Digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h.String()
+	}
+	other, err := images.Index(both[1], both[0])
+	if err != nil || digest(other) != digest(index) {
+		t.Errorf("in another order: %v", err)
+	}
+	dir := filepath.Join(t.TempDir(), "layout")
+	if err := images.WriteLayout(t.Context(), dir, both...); err != nil {
+		t.Fatal(err)
+	}
+	if other, err = images.LayoutIndex(dir); err != nil || digest(other) != digest(index) {
+		t.Errorf("of a layout: %v", err)
+	}
+	if _, err := images.Index(both[0], both[0]); err == nil || !strings.Contains(err.Error(), "there are two images for linux/arm64") {
+		t.Errorf("twice: got %v", err)
+	}
+	if _, err := images.LayoutIndex(t.TempDir()); err == nil {
+		t.Error("an empty folder is a layout")
+	}
+}
+
+const recipe = `package:
+  name: hello
+environment:
+  contents:
+    packages: [gcc=12-r0, make=4.4-r1]
+pipeline:
+  - uses: fetch
+    with:
+      uri: https://example.org/hello-1.tar.gz
+      expected-sha256: aaaa
+  - pipeline:
+      - uses: git-checkout
+        with:
+          repository: https://example.org/more.git
+          tag: v2
+          expected-commit: bbbb
+  - runs: make
+subpackages:
+  - name: hello-data
+    pipeline:
+      - uses: fetch
+        with:
+          uri: https://example.org/data.zip
+          expected-sha512: cccc
+`
+
+// TestProvenance tells of each package by what recipe, of which sources and in what
+// environment it was built, and says so where it does not know.
+func TestProvenance(t *testing.T) {
+	st := openStore(t)
+	made := func(name string, control string) contents {
+		c := contents{name: name, version: "1-r0", origin: "hello", files: []string{"0644 usr/share/" + name + " x"}}
+		if control != "" {
+			c.scripts = map[string]string{".melange.yaml": control}
+		}
+		return c
+	}
+	image := mustCompose(t, st, "contents: {packages: [hello]}\ncmd: hello\n",
+		made("hello", recipe), made("hello-data", recipe), made("plain", ""), made("odd", "pipeline: [{uses: fetch, with: *x}]"))
+	read := func(image *images.Image) (p struct {
+		BuildDefinition struct {
+			ExternalParameters struct {
+				Name  string
+				Image map[string]any
+			}
+			InternalParameters struct {
+				Packages []struct{ Name, SHA256, Recipe string }
+				Recipes  map[string]struct {
+					Text        string
+					Environment []string
+					Sources     []struct {
+						URI    string
+						Digest map[string]string
+					}
+				}
+			}
+			ResolvedDependencies []struct {
+				Name, URI string
+				Digest    map[string]string
+			}
+		}
+	}) {
+		t.Helper()
+		data, err := images.Provenance("1.0", image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(data, &p); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := read(image).BuildDefinition
+	if p.ExternalParameters.Name != "web" || p.ExternalParameters.Image["cmd"] != "hello" {
+		t.Errorf("image file: %+v", p.ExternalParameters)
+	}
+	var packages []string
+	for _, b := range p.InternalParameters.Packages {
+		packages = append(packages, b.Name)
+		if len(b.SHA256) != 64 {
+			t.Errorf("%s: SHA-256 %q", b.Name, b.SHA256)
+		}
+		if known := p.InternalParameters.Recipes[b.Recipe].Text != ""; known != (b.Name != "plain") {
+			t.Errorf("%s: it is known by what recipe it was made: %v", b.Name, known)
+		}
+	}
+	if diff := cmp.Diff([]string{"hello", "hello-data", "plain", "odd"}, packages); diff != "" {
+		t.Error(diff)
+	}
+	r := p.InternalParameters.Recipes[p.InternalParameters.Packages[0].Recipe]
+	if diff := cmp.Diff(recipe, r.Text); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"gcc=12-r0", "make=4.4-r1"}, r.Environment); diff != "" {
+		t.Error(diff)
+	}
+	var sources []string
+	for _, s := range r.Sources {
+		for algorithm, digest := range s.Digest {
+			sources = append(sources, s.URI+" "+algorithm+" "+digest)
+		}
+	}
+	want := []string{"https://example.org/hello-1.tar.gz sha256 aaaa", "git+https://example.org/more.git@v2 gitCommit bbbb", "https://example.org/data.zip sha512 cccc"}
+	if diff := cmp.Diff(want, sources); diff != "" {
+		t.Error(diff)
+	}
+	if got := len(p.ResolvedDependencies); got != 4+3 {
+		t.Errorf("got %d dependencies, want 4 packages and 3 sources", got)
+	}
+	// An image that is recalled from the store says the same.
+	again := mustCompose(t, st, "contents: {packages: [hello]}\ncmd: hello\n",
+		made("hello", recipe), made("hello-data", recipe), made("plain", ""), made("odd", "pipeline: [{uses: fetch, with: *x}]"))
+	if diff := cmp.Diff(read(image), read(again)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestProvenanceOfMelange reads the recipe in a package that melange built.
+func TestProvenanceOfMelange(t *testing.T) {
+	st := openStore(t)
+	image, err := images.Compose(t.Context(), load(t, "contents: {packages: [perl-json]}\n"), others(t, st, "perl-json-4.11-r0.apk"), images.Options{Arch: apk.ArchX86_64, Store: st})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := images.Provenance("1.0", image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"gcc=15.2.0-r11"`, `{"uri":"git+https://github.com/makamaka/JSON@4.11","digest":{"gitCommit":"2e2812bb38a143ef2e0a553104c0a58a693f8ca7"}}`, `"commit":"36535284015e3319b91d6980663f26f46d32b63b"`} {
+		if !strings.Contains(string(data), want) {
+			t.Errorf("it does not tell of %s", want)
+		}
+	}
+}
