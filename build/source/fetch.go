@@ -242,6 +242,8 @@ type place struct {
 	name string
 	open func(ctx context.Context) (io.ReadCloser, error)
 	err  error // of the last attempt
+	// insist asks as long as there is hope, once nobody else has it; nil for a mirror.
+	insist func(ctx context.Context) (io.ReadCloser, error)
 }
 
 func (f *Fetcher) fetch(ctx context.Context, s Source) (store.Digest, error) {
@@ -255,6 +257,12 @@ func (f *Fetcher) fetch(ctx context.Context, s Source) (store.Digest, error) {
 		}
 		upstream = append(upstream, &place{name: redact(address), open: func(ctx context.Context) (io.ReadCloser, error) {
 			body, err := client.GetOnce(ctx, address, web.Conditions{})
+			if err != nil {
+				return nil, err
+			}
+			return body, nil
+		}, insist: func(ctx context.Context) (io.ReadCloser, error) {
+			body, err := client.GetInsisting(ctx, address)
 			if err != nil {
 				return nil, err
 			}
@@ -290,13 +298,19 @@ func (f *Fetcher) fetch(ctx context.Context, s Source) (store.Digest, error) {
 		return d, err
 	}
 	for n := range retry.Insist {
-		if !slices.ContainsFunc(upstream, func(p *place) bool { return web.Overloaded(p.err) }) {
+		if !slices.ContainsFunc(upstream, func(p *place) bool { return web.Flaky(p.err) }) {
 			break
+		}
+		if n == 0 {
+			f.Log.Warn("no mirror has it, and upstream fails: it is asked for longer", "source", s.Name, "why", upstream[0].err)
 		}
 		if err := retry.Sleep(ctx, n, nil); err != nil {
 			return "", err
 		}
-		if d, err := f.round(ctx, s, upstream, func(p *place) bool { return web.Overloaded(p.err) }); d != "" || err != nil {
+		for _, p := range upstream {
+			p.open = p.insist
+		}
+		if d, err := f.round(ctx, s, upstream, func(p *place) bool { return web.Flaky(p.err) }); d != "" || err != nil {
 			return d, err
 		}
 	}

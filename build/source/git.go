@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -229,6 +230,12 @@ func gitPassing(err error) bool {
 	return false
 }
 
+// gitBroke reports whether a transfer that had begun broke off.
+func gitBroke(err error) bool {
+	e, is := errors.AsType[*host.ExitError](err)
+	return is && (strings.Contains(e.Stderr, "early EOF") || strings.Contains(e.Stderr, "unexpected disconnect"))
+}
+
 // CommitError says that a tag or branch is not at the commit that a recipe expects.
 type CommitError struct{ Ref, Want, Got string }
 
@@ -294,6 +301,7 @@ type checkout struct {
 	dir      string
 	options  host.GitOptions
 	location string // where it is fetched from: the repository's address, or a mirror's
+	client   *web.Client
 	from     string // the same, for messages
 }
 
@@ -309,8 +317,55 @@ func (c *checkout) transfer(args ...string) error {
 	if c.location != c.g.Repository && strings.HasPrefix(c.location, "file:") {
 		o.Protocols = []string{"file"}
 	}
-	_, err := host.Git(c.ctx, o, args...)
+	_, err := askGit(c.ctx, c.client, c.location, o, args...)
 	return err
+}
+
+// askGit runs git with arguments that name a location, which it reaches over a bridge
+// where that is one of http.
+func askGit(ctx context.Context, client *web.Client, location string, o host.GitOptions, args ...string) ([]byte, error) {
+	u, err := url.Parse(location)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || !slices.Contains(o.Protocols, u.Scheme) {
+		return host.Git(ctx, o, args...)
+	}
+	b, err := openBridge(ctx, client, location)
+	if err != nil {
+		return nil, err
+	}
+	defer b.close()
+	// Nobody but git asks the bridge, and git nobody but the bridge.
+	o.Protocols = []string{"http"}
+	o.Config = append(slices.Clip(o.Config), "http.proxy=", "http.followRedirects=false")
+	args = slices.Clone(args)
+	for i := range args {
+		if args[i] == location {
+			args[i] = b.address()
+		}
+	}
+	out, err := host.Git(ctx, o, args...)
+	return out, explainGit(err, b, location)
+}
+
+// explainGit says of an error of git's what it is about: the repository, and not the bridge.
+func explainGit(err error, b *bridge, location string) error {
+	e, is := errors.AsType[*host.ExitError](err)
+	if !is {
+		return err
+	}
+	told := *e
+	told.Args = slices.Clone(e.Args)
+	for i := range told.Args {
+		told.Args[i] = strings.ReplaceAll(told.Args[i], b.address(), redact(location))
+	}
+	told.Stderr = strings.ReplaceAll(e.Stderr, b.address(), redact(location))
+	switch gone, broke := b.failures(); {
+	case gone != nil:
+		// It was asked for often enough: this is no error of git's to try again.
+		return fmt.Errorf("git fetch: %w", gone)
+	case broke != nil:
+		told.Stderr = "early EOF: " + broke.Error()
+	}
+	return &told
 }
 
 func (c *checkout) revision(name string) (string, error) {
@@ -343,16 +398,26 @@ func (c *checkout) failed(tried ...Attempt) error {
 func (c *checkout) obtain() error {
 	var tried []Attempt
 	f := c.fetcher
+	c.client = f.patient(c.g.Patience)
+	others := len(c.g.Mirrors) > 0
+	for _, m := range f.Mirrors {
+		_, is := m.(GitMirror)
+		others = others || is
+	}
+	patient := c.client
+	if others && c.g.Commit != "" {
+		// Whoever fails now is asked for longer once nobody else has it.
+		c.client = patient.With(web.Retry{Insist: -1}, 0)
+	}
+	var flaky []string
 	if !f.web.Offline {
 		for _, address := range append([]string{c.g.Repository}, c.g.Mirrors...) {
-			c.options = f.gitOptions(Git{Repository: address})
-			c.location, c.from = address, "git"
-			if address != c.g.Repository {
-				c.from = redact(address)
-			}
-			err := c.insist()
+			err := c.fetchFrom(address)
 			if err == nil {
 				return nil
+			}
+			if web.Flaky(err) || gitBroke(err) {
+				flaky = append(flaky, address)
 			}
 			tried = append(tried, Attempt{c.from, err})
 		}
@@ -376,7 +441,27 @@ func (c *checkout) obtain() error {
 		f.Log.Debug("repository not there", "repository", redact(c.g.Repository), "from", m.Name(), "why", err)
 		tried = append(tried, Attempt{m.Name(), err})
 	}
+	if others {
+		c.client = patient
+		for _, address := range flaky {
+			err := c.fetchFrom(address)
+			if err == nil {
+				return nil
+			}
+			tried = append(tried, Attempt{c.from, err})
+		}
+	}
 	return c.failed(tried...)
+}
+
+// fetchFrom fetches from one address.
+func (c *checkout) fetchFrom(address string) error {
+	c.options = c.fetcher.gitOptions(Git{Repository: address})
+	c.location, c.from = address, "git"
+	if address != c.g.Repository {
+		c.from = redact(address)
+	}
+	return c.insist()
 }
 
 // mirrored fetches from what a mirror has of the repository.
@@ -405,11 +490,10 @@ func (c *checkout) mirrored(m GitMirror) error {
 
 // insist tries again what may pass.
 func (c *checkout) insist() error {
-	client := c.fetcher.patient(c.g.Patience)
-	retry := client.Retry.WithDefaults()
+	retry := c.client.Retry.WithDefaults()
 	for n := 0; ; n++ {
 		err := c.fetch()
-		if err == nil || n+1 >= retry.Attempts || !gitPassing(err) {
+		if err == nil || n+1 >= retry.Attempts+max(0, retry.Insist) || !gitPassing(err) || n+1 >= retry.Attempts && !gitBroke(err) {
 			return err
 		}
 		c.fetcher.Log.Debug("git is tried again", "repository", redact(c.location), "why", err)

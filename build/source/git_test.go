@@ -32,6 +32,7 @@ type upstream struct {
 	url      string
 	fail     atomic.Int64 // requests that get a 503 yet
 	requests atomic.Int64
+	handler  http.Handler // the git server itself
 }
 
 func newUpstream(t *testing.T) *upstream {
@@ -53,6 +54,7 @@ func newUpstream(t *testing.T) *upstream {
 		Path: filepath.Join(strings.TrimSpace(string(out)), "git-http-backend"),
 		Env:  []string{"GIT_PROJECT_ROOT=" + filepath.Dir(u.dir), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"},
 	}
+	u.handler = backend
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u.requests.Add(1)
 		if u.fail.Add(-1) >= 0 {

@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/tarn-build/tarn/pkg/host"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/pkg/web"
 )
@@ -278,7 +277,7 @@ func (f *Fetcher) ResolveRef(ctx context.Context, repository, ref string) (strin
 	options := f.gitOptions(Git{Repository: repository})
 	retry := f.web.Retry.WithDefaults()
 	for n := 0; ; n++ {
-		out, err := host.Git(ctx, options, "ls-remote", "--", repository, ref, ref+"^{}")
+		out, err := askGit(ctx, f.web, repository, options, "ls-remote", "--", repository, ref, ref+"^{}")
 		if err == nil {
 			commit := ""
 			for line := range strings.Lines(string(out)) {

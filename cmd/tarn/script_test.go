@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -121,6 +122,7 @@ func TestScripts(t *testing.T) {
 			"serve":     serve,
 			"serve-git": serveGit,
 			"stall":     stall,
+			"serve-bad": serveBad,
 			"flip":      flip,
 			"values":    values,
 			"glob":      glob,
@@ -263,6 +265,52 @@ func stall(ts *testscript.TestScript, neg bool, args []string) {
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 	}), args)
+}
+
+// serve-bad FOLDER [FILE...] is serve with a server that fails in the way that the first folder
+// of an address says: busy (503 twice of three times), cut (it breaks off after the first
+// half), short and long (it lies about the length), other (other bytes), circle (redirects).
+func serveBad(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: serve-bad FOLDER [FILE...]")
+	}
+	dir := ts.MkAbs(args[0])
+	var busy atomic.Int64
+	startServer(ts, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, how, _ := strings.Cut(r.URL.Path, "/")
+		how, name, _ := strings.Cut(how, "/")
+		data, err := os.ReadFile(filepath.Join(dir, filepath.Base(name)))
+		conn, out, herr := w.(http.Hijacker).Hijack()
+		if err != nil || herr != nil {
+			return
+		}
+		defer conn.Close()
+		at := 0
+		_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &at)
+		answer := func(status string, length int, data []byte) {
+			fmt.Fprintf(out, "HTTP/1.1 %s\r\nContent-Length: %d\r\nContent-Range: bytes %d-%d/*\r\nConnection: close\r\n\r\n%s", status, length, at, at+length-1, data)
+			_ = out.Flush()
+		}
+		switch {
+		case how == "busy" && busy.Add(1)%3 != 0:
+			answer("503 Service Unavailable", 0, nil)
+		case how == "cut" && at == 0:
+			answer("200 OK", len(data), data[:len(data)/2])
+		case how == "cut":
+			answer("206 Partial Content", len(data)-at, data[at:])
+		case how == "short":
+			answer("200 OK", len(data)-1, data)
+		case how == "long":
+			answer("200 OK", len(data)+1, data)
+		case how == "other":
+			answer("200 OK", len(data), bytes.Repeat([]byte("x"), len(data)))
+		case how == "circle":
+			fmt.Fprintf(out, "HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", r.URL.Path)
+			_ = out.Flush()
+		default:
+			answer("200 OK", len(data), data)
+		}
+	}), args[1:])
 }
 
 func startServer(ts *testscript.TestScript, h http.Handler, files []string) {

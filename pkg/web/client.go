@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -26,8 +27,8 @@ type Retry struct {
 	// Attempts at each address before mirrors are asked; 3 when 0.
 	Attempts int
 	// Insist is how many further rounds there are, once the mirrors did not have it,
-	// over addresses that answer but are overloaded (5xx, 429); 20 when 0, none
-	// when negative.
+	// over addresses that are there and fail (Flaky); 40 when 0, none when negative:
+	// of ten servers that fail nine requests of ten each gives what it has.
 	Insist int
 	// Pause is the first pause, doubled each time up to MaxPause; 1 s and 15 s when 0.
 	Pause, MaxPause time.Duration
@@ -39,7 +40,7 @@ func (r Retry) WithDefaults() Retry {
 		r.Attempts = 3
 	}
 	if r.Insist == 0 {
-		r.Insist = 20
+		r.Insist = 40
 	}
 	if r.Pause == 0 {
 		r.Pause = time.Second
@@ -233,7 +234,19 @@ func (c *Client) Get(ctx context.Context, address string, when Conditions) (*Bod
 
 // GetOnce is Get without trying again when the first answer does not come.
 func (c *Client) GetOnce(ctx context.Context, address string, when Conditions) (*Body, error) {
-	r := &resuming{client: c, ctx: ctx, address: address, retry: c.Retry.WithDefaults()}
+	retry := c.Retry.WithDefaults()
+	retry.Insist = 0
+	return c.getOnce(ctx, address, when, retry)
+}
+
+// GetInsisting is GetOnce for who has nobody else to ask: of a server that fails most of
+// the time it goes on for the rest of what has begun to come as often as Retry.Insist says.
+func (c *Client) GetInsisting(ctx context.Context, address string) (*Body, error) {
+	return c.getOnce(ctx, address, Conditions{}, c.Retry.WithDefaults())
+}
+
+func (c *Client) getOnce(ctx context.Context, address string, when Conditions, retry Retry) (*Body, error) {
+	r := &resuming{client: c, ctx: ctx, address: address, retry: retry}
 	response, err := c.request(ctx, address, 0, "", when)
 	if err != nil {
 		return nil, err
@@ -266,11 +279,8 @@ func (c *Client) request(ctx context.Context, address string, from int64, same s
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("scheme %q is not supported", u.Scheme)
 	}
-	c.mu.Lock()
-	known := c.unreachable[u.Host]
-	c.mu.Unlock()
-	if known != nil {
-		return nil, known
+	if err := c.reachable(u.Host); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -360,6 +370,15 @@ type unreachableError struct{ text string }
 
 func (e *unreachableError) Error() string { return e.text }
 
+// goneError says that bytes stopped coming, however often they were asked for.
+type goneError struct {
+	err error
+	all bool // as often as anything is
+}
+
+func (e *goneError) Error() string { return e.err.Error() }
+func (e *goneError) Unwrap() error { return e.err }
+
 var errStalled = errors.New("no byte came for too long")
 
 // Passing reports whether an error may pass by itself.
@@ -388,6 +407,74 @@ func Passing(err error) bool {
 func Overloaded(err error) bool {
 	s, is := errors.AsType[*StatusError](err)
 	return is && (s.Code == http.StatusTooManyRequests || s.Code >= 500 && s.Code != http.StatusNotImplemented && s.Code != http.StatusHTTPVersionNotSupported)
+}
+
+// Flaky reports whether a server is there and fails: overloaded, or its connections break.
+func Flaky(err error) bool {
+	if gone, is := errors.AsType[*goneError](err); is && gone.all {
+		return false // that was found out
+	}
+	return Overloaded(err) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, errStalled)
+}
+
+// tries is how often something that ended in err is tried.
+func (r Retry) tries(err error) int {
+	if Flaky(err) {
+		return r.Attempts + max(0, r.Insist)
+	}
+	return r.Attempts
+}
+
+// Exchange sends a request that may be sent more than once and gives the answer, whatever its
+// status is but those that may pass: these it tries again, as it does what breaks, and in the end
+// they are a *StatusError. ask makes the request, anew for each time.
+func (c *Client) Exchange(ctx context.Context, ask func(context.Context) (*http.Request, error)) (*http.Response, error) {
+	c.init()
+	retry := c.Retry.WithDefaults()
+	for n := 0; ; n++ {
+		response, err := c.exchange(ctx, ask)
+		if err == nil || n+1 >= retry.tries(err) || !Passing(err) || ctx.Err() != nil {
+			return response, err
+		}
+		if err := retry.Sleep(ctx, n, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (c *Client) exchange(ctx context.Context, ask func(context.Context) (*http.Request, error)) (*http.Response, error) {
+	if c.Offline {
+		return nil, ErrOffline
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	request, err := ask(ctx)
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	if err := c.reachable(request.URL.Host); err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	response, err := c.client.Do(request)
+	if err != nil {
+		cancel(nil)
+		return nil, c.explain(request.URL.Host, err)
+	}
+	if s := (&StatusError{Code: response.StatusCode, RetryAfter: retryAfter(response.Header, time.Now())}); Passing(s) {
+		response.Body.Close()
+		cancel(nil)
+		return nil, s
+	}
+	response.Body = newWatched(response.Body, cancel, c.stall)
+	return response, nil
+}
+
+// reachable is why a host is not asked again, if it is not.
+func (c *Client) reachable(host string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unreachable[host]
 }
 
 // watched ends a body that gives no byte for too long.
@@ -446,6 +533,7 @@ type resuming struct {
 	same    string
 	read    int64
 	failed  int // attempts in a row that gave no byte
+	empty   int // those of them that were answered
 }
 
 func (r *resuming) Read(p []byte) (int, error) {
@@ -453,7 +541,7 @@ func (r *resuming) Read(p []byte) (int, error) {
 		n, err := r.body.Read(p)
 		r.read += int64(n)
 		if n > 0 {
-			r.failed = 0
+			r.failed, r.empty = 0, 0
 		}
 		if err == io.EOF && r.size >= 0 && r.read < r.size {
 			err = io.ErrUnexpectedEOF
@@ -468,13 +556,14 @@ func (r *resuming) Read(p []byte) (int, error) {
 			return 0, context.Cause(r.ctx)
 		}
 		for Passing(err) {
-			if r.failed++; r.failed >= r.retry.Attempts {
-				return 0, err
+			if r.failed++; r.failed >= r.retry.tries(err) || r.empty >= r.retry.Attempts {
+				return 0, &goneError{err, r.retry.Insist > 0}
 			}
 			if err := r.retry.Sleep(r.ctx, r.failed-1, err); err != nil {
 				return 0, err
 			}
 			if err = r.resume(); err == nil {
+				r.empty++
 				break
 			}
 		}
