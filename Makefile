@@ -9,7 +9,7 @@ OUT     := .out
 
 export CGO_ENABLED := 0
 
-.PHONY: help build check test corpus sandbox race demo reproduce nightly fuzz bench golden deps fmt clean needs
+.PHONY: help build check test corpus sandbox race demo reproduce nightly fuzz bench golden deps fmt clean needs tools
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ check: ## gofmt, vet (amd64 and arm64), staticcheck; changes nothing
 	GOARCH=arm64 $(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
-test: needs ## all tests
+test: needs tools ## all tests
 	$(GO) test -timeout 40m ./...
 
 corpus: ## hold 1,702 recipes of others against what melange makes of them
@@ -34,7 +34,7 @@ corpus: ## hold 1,702 recipes of others against what melange makes of them
 sandbox: needs build ## the promises of sandboxes, by backend, as root and as an ordinary user: a table
 	@.ci/sandbox
 
-race: needs ## all tests with the race detector (needs a C compiler)
+race: needs tools ## all tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -timeout 90m -race ./...
 
 demo: build ## the main job: packages from source, images, nginx served out of one
@@ -75,3 +75,6 @@ clean: ## remove what was built here; the store stays
 
 needs:
 	@.ci/needs $(NEEDS)
+
+tools:
+	@.ci/tools
