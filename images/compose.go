@@ -152,6 +152,7 @@ func (c *composer) finish() error {
 		c.database,
 		c.accounts,
 		c.replaceScripts,
+		c.installed,
 		c.runAs,
 		c.paths,
 		c.certificates,

@@ -42,6 +42,7 @@ import (
 // contents describes a package of a test.
 type contents struct {
 	name, version, origin string
+	arch                  string            // x86_64 when empty
 	lines                 []string          // further lines of .PKGINFO
 	files                 []string          // "mode path content", "mode path/ ", "path -> target", "path = earlier path"
 	headers               []tar.Header      // entries as they are, after the files
@@ -53,9 +54,12 @@ type contents struct {
 // build makes the .apk file: three compressed archives, of which the first two do not end.
 func (c contents) build(t testing.TB) ([]byte, *apk.Entry) {
 	t.Helper()
-	date := c.date
+	date, arch := c.date, c.arch
 	if date == 0 {
 		date = 1700000000
+	}
+	if arch == "" {
+		arch = "x86_64"
 	}
 	var data bytes.Buffer
 	z := gzip.NewWriter(&data)
@@ -123,8 +127,8 @@ func (c contents) build(t testing.TB) ([]byte, *apk.Entry) {
 		t.Fatal(err)
 	}
 	hash := sha256.Sum256(data.Bytes())
-	info := fmt.Sprintf("pkgname = %s\npkgver = %s\narch = x86_64\nsize = %d\norigin = %s\npkgdesc = A package of a test\nurl = https://example.org\nbuilddate = %d\nlicense = MIT\n%sdatahash = %x\n",
-		c.name, c.version, size, c.origin, date, strings.Join(append(c.lines, ""), "\n"), hash)
+	info := fmt.Sprintf("pkgname = %s\npkgver = %s\narch = %s\nsize = %d\norigin = %s\npkgdesc = A package of a test\nurl = https://example.org\nbuilddate = %d\nlicense = MIT\n%sdatahash = %x\n",
+		c.name, c.version, arch, size, c.origin, date, strings.Join(append(c.lines, ""), "\n"), hash)
 	control := member(t, func(w *tar.Writer) {
 		add(w, &tar.Header{Typeflag: tar.TypeReg, Name: ".PKGINFO", Mode: 0o644}, info)
 		var names []string

@@ -15,18 +15,24 @@ import (
 // installed writes the three files of apk's database that tell of packages: what is
 // installed, the scripts, which apk runs when it removes or upgrades a package, and
 // the folders that triggers watch.
-func (c *composer) installed() (database, scripts, triggers []byte, err error) {
+func (c *composer) installed() error {
 	all := make([]*apk.Installed, len(c.packages))
 	for i, p := range c.packages {
 		all[i] = c.record(p)
 	}
-	var files [3]bytes.Buffer
-	for i, write := range []func(io.Writer, []*apk.Installed) error{apk.WriteInstalled, apk.WriteScripts, apk.WriteTriggers} {
-		if err := write(&files[i], all); err != nil {
-			return nil, nil, nil, err
+	for _, f := range []struct {
+		name  string
+		write func(io.Writer, []*apk.Installed) error
+	}{{"installed", apk.WriteInstalled}, {"scripts.tar", apk.WriteScripts}, {"triggers", apk.WriteTriggers}} {
+		var data bytes.Buffer
+		if err := f.write(&data, all); err != nil {
+			return err
+		}
+		if err := c.tree.WriteFile("usr/lib/apk/db/"+f.name, data.Bytes(), 0o644); err != nil {
+			return err
 		}
 	}
-	return files[0].Bytes(), files[1].Bytes(), files[2].Bytes(), nil
+	return nil
 }
 
 // record is what apk knows of one installed package: a file that another package
@@ -54,6 +60,9 @@ func (c *composer) record(p *scanned) *apk.Installed {
 		}
 		inode := &p.Entries[from].Inode
 		f := apk.File{Path: e.Path, Mode: inode.Mode &^ fs.ModeType, UID: inode.UID, GID: inode.GID, Xattrs: inode.Xattrs, SHA1: p.sums[from]}
+		if owned, found := p.owned[from]; found {
+			f.UID, f.GID = owned[0], owned[1]
+		}
 		switch {
 		case inode.Mode.IsDir():
 			f.Type = apk.TypeDir

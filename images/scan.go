@@ -27,7 +27,8 @@ type scanned struct {
 	Scripts  []Script          // sorted by name
 	Marks    map[string]string // known programs by the digest of the file, see shellMarks
 
-	named map[int]names // entries that are somebody's by name
+	named map[int]names  // entries that are somebody's by name
+	owned map[int][2]int // the numbers of those in this image, where they are others
 
 	libraries map[int]*library // shared libraries by their entry
 	fileSize  int64            // of the .apk file without its signatures, in bytes

@@ -145,6 +145,10 @@ func (c *composer) owners(p *scanned) error {
 		if uid == e.UID && gid == e.GID {
 			continue
 		}
+		if p.owned == nil {
+			p.owned = map[int][2]int{}
+		}
+		p.owned[i] = [2]int{uid, gid}
 		n, found := c.tree.Lstat(e.Path)
 		if found && n.Owner == p.Info.Name && n.Mode.Type() == e.Mode.Type() {
 			errs = append(errs, c.tree.Chown(e.Path, uid, gid))

@@ -80,10 +80,6 @@ func (c *composer) database() error {
 		}
 	}
 	slices.Sort(world)
-	installed, scripts, triggers, err := c.installed()
-	if err != nil {
-		return err
-	}
 	for _, f := range []struct {
 		path string
 		data []byte
@@ -93,9 +89,6 @@ func (c *composer) database() error {
 		{"etc/apk/repositories", lines(c.repositories()), 0o644},
 		{"etc/apk/arch", []byte(string(c.o.Arch) + "\n"), 0o644},
 		{"usr/lib/apk/db/lock", nil, 0o600},
-		{"usr/lib/apk/db/triggers", triggers, 0o644},
-		{"usr/lib/apk/db/installed", installed, 0o644},
-		{"usr/lib/apk/db/scripts.tar", scripts, 0o644},
 	} {
 		if err := t.WriteFile(f.path, f.data, f.mode); err != nil {
 			return err

@@ -69,7 +69,7 @@ func appendInstalled(dst []byte, p *Installed) ([]byte, error) {
 	if err := p.checkText(); err != nil {
 		return nil, err
 	}
-	dst = appendEntry(dst, &p.Entry)
+	dst = appendInstalledEntry(dst, &p.Entry)
 	if len(p.Replaces) > 0 {
 		dst = append(append(append(dst, "r:"...), joinDependencies(p.Replaces)...), '\n')
 	}
@@ -123,6 +123,39 @@ func appendInstalled(dst []byte, p *Installed) ([]byte, error) {
 		}
 	}
 	return dst, nil
+}
+
+// appendInstalledEntry is appendEntry in apk's own order, with all the lines that apk
+// always writes (apk_pkg_write_index_header of apk-tools 3.0).
+func appendInstalledEntry(dst []byte, e *Entry) []byte {
+	line := func(key byte, value string, always bool) {
+		if always || value != "" {
+			dst = append(append(append(dst, key, ':'), value...), '\n')
+		}
+	}
+	number := func(key byte, value int64, always bool) {
+		if always || value != 0 {
+			line(key, strconv.FormatInt(value, 10), true)
+		}
+	}
+	line('C', e.Checksum.String(), true)
+	line('P', e.Name, true)
+	line('V', string(e.Version), true)
+	line('A', string(e.Arch), false)
+	number('S', e.FileSize, true)
+	number('I', e.Size, true)
+	line('T', e.Description, true)
+	line('U', e.URL, true)
+	line('L', e.License(), true)
+	line('o', e.Origin, false)
+	line('m', e.Maintainer, false)
+	number('t', e.BuildDate, false)
+	line('c', e.Commit, false)
+	number('k', e.ProviderPriority, false)
+	line('D', joinDependencies(e.Depends), false)
+	line('p', joinDependencies(e.Provides), false)
+	line('i', joinDependencies(e.InstallIf), false)
+	return dst
 }
 
 // appendOwner appends who owns a path and how, unless that is root and the plain mode.

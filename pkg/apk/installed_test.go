@@ -61,6 +61,8 @@ A:x86_64
 S:%d
 I:1
 T:
+U:
+L:
 F:
 R:rootfile
 Z:Q1EfatjsUqKYSrqv18O1FlA3hcIHI=
@@ -78,10 +80,10 @@ o:origin
 m:A <a@example.org>
 t:1700000000
 c:0a1b
-D:so:libc.musl-x86_64.so.1 !busybox zlib>=1.3
-i:docs full=1.2.3-r4
-p:cmd:ping=1.2.3-r4
 k:-1
+D:so:libc.musl-x86_64.so.1 !busybox zlib>=1.3
+p:cmd:ping=1.2.3-r4
+i:docs full=1.2.3-r4
 r:old
 q:7
 F:tmp

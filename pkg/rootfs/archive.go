@@ -83,11 +83,12 @@ func (t *Tree) Archive(o ArchiveOptions) *Archive {
 	return a
 }
 
-// Folders are the folders that packages bring, by where they stand in the tree, as the
-// first of the packages brings them. So what is made of them depends on no other package,
+// Folders are the folders that packages bring, by where they stand in the tree, as these
+// packages by themselves leave them (see Install). So what is made of them depends on no other package,
 // as long as no other has a link where they have a folder.
 func (t *Tree) Folders(packages []*Package) map[string]*Inode {
 	folders := map[string]*Inode{}
+	owners := map[string]*Package{}
 	for _, p := range packages {
 		for i := range p.Entries {
 			e := &p.Entries[i]
@@ -103,8 +104,8 @@ func (t *Tree) Folders(packages []*Package) map[string]*Inode {
 					continue
 				}
 			}
-			if n, found := t.nodes[place]; found && n.Mode.IsDir() && folders[place] == nil {
-				folders[place] = &e.Inode
+			if n, found := t.nodes[place]; found && n.Mode.IsDir() && (folders[place] == nil || takesFolder(owners[place], p.Info)) {
+				folders[place], owners[place] = &e.Inode, p
 			}
 		}
 	}

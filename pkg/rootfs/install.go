@@ -80,10 +80,10 @@ func Conflicts(packages []*Package) (*Tree, error) {
 	return t, nil
 }
 
-// Install puts a package's files into the tree, by apk's rules: a path that two
-// packages bring with the same content stays the first one's; a package of the same
-// origin, or one that declares to replace the other, takes over the file; and a
-// folder may come to stand on a symbolic link that leads to a folder: what is in it
+// Install puts a package's files into the tree, by apk's rules: a package of the same
+// origin, or one that declares to replace the other, takes over the file; of a path that
+// others bring with the same content too, the first keeps it; mode and owner of a folder
+// are those of one of the packages, whatever their order; and a folder may come to stand on a symbolic link that leads to a folder: what is in it
 // then goes there. All else is a ConflictError, which names every path.
 func (t *Tree) Install(p *Package) error {
 	if _, twice := t.origins[p.Info.Name]; twice {
@@ -177,7 +177,7 @@ func (t *Tree) installAt(info *apk.Info, e *Entry, inode *Inode) (*Conflict, err
 		return nil, nil
 	}
 	if old.Mode.IsDir() && inode.Mode.IsDir() {
-		if old.implied {
+		if old.implied || takesFolder(t.origins[old.Owner], info) {
 			old.Inode, old.Owner, old.source, old.implied = inode, info.Name, e.Path, false
 		}
 		return nil, nil
@@ -185,13 +185,13 @@ func (t *Tree) installAt(info *apk.Info, e *Entry, inode *Inode) (*Conflict, err
 	if old.Mode.IsDir() || inode.Mode.IsDir() {
 		return t.conflict(old, info, Kind(inode.Mode)), nil
 	}
-	if same(old.Inode, inode) {
-		return nil, nil
-	}
 	switch t.wins(old, info) {
 	case keepFirst:
 		return nil, nil
 	case nobody:
+		if same(old.Inode, inode) {
+			return nil, nil // apk would refuse it; apko does not, and nothing is lost
+		}
 		return t.conflict(old, info, Kind(inode.Mode)), nil
 	}
 	if old.Mode.Type() == fs.ModeSymlink || inode.Mode.Type() == fs.ModeSymlink {
@@ -234,25 +234,40 @@ const (
 )
 
 // wins says whose a path is that two packages bring (apk_pkg_replaces_file of
-// apk-tools): of one origin the second; else whoever replaces the other, and if both
-// do, the one of higher priority, and of equal ones the second.
+// apk-tools 3.0): whoever replaces the other, and if both do, the one of higher
+// priority, of equal ones the second; else of one origin the second.
 func (t *Tree) wins(old *Node, second *apk.Info) winner {
 	p := t.origins[old.Owner]
 	if p == nil {
 		return nobody
 	}
 	first := p.Info
-	if first.Origin != "" && first.Origin == second.Origin {
-		return takeSecond
-	}
 	keeps, takes := replaces(first, second), replaces(second, first)
 	switch {
-	case keeps && takes && first.ReplacesPriority > second.ReplacesPriority, keeps && !takes:
+	case keeps && (!takes || first.ReplacesPriority > second.ReplacesPriority):
 		return keepFirst
-	case takes:
+	case takes, first.Origin != "" && first.Origin == second.Origin:
 		return takeSecond
 	}
 	return nobody
+}
+
+// takesFolder says whether mode and owner of a folder that two packages bring are the
+// second one's (apk_pkg_replaces_dir of apk-tools 3.0): of the one that replaces with
+// more priority, else of the main package of their common origin, else of the one whose
+// name comes first. So they do not depend on the order of installation.
+func takesFolder(first *Package, second *apk.Info) bool {
+	if first == nil {
+		return false
+	}
+	a, b := first.Info, second
+	if a.ReplacesPriority != b.ReplacesPriority {
+		return b.ReplacesPriority > a.ReplacesPriority
+	}
+	if a.Origin != "" && a.Origin == b.Origin && (a.Name == a.Origin || b.Name == b.Origin) {
+		return a.Name != a.Origin
+	}
+	return b.Name < a.Name
 }
 
 // replaces reports whether a may take over files of b.

@@ -238,6 +238,34 @@ func TestHostilePackages(t *testing.T) {
 	}
 }
 
+// Mode and owner of a folder that several packages bring are those of the one whose
+// name comes first, whichever comes first into the tree, unless they are of one origin or
+// of different priority.
+func TestWhoseFolderItIs(t *testing.T) {
+	a, b := pkg("a", "d 0711 srv"), pkg("b", "d 0722 srv")
+	main, part := pkg("zz", "d 0733 srv", "origin=zz"), pkg("part", "d 0744 srv", "origin=zz")
+	tests := []struct {
+		packages []*rootfs.Package
+		want     fs.FileMode
+	}{
+		{[]*rootfs.Package{a, b}, 0o711},
+		{[]*rootfs.Package{b, a}, 0o711},
+		{[]*rootfs.Package{part, main}, 0o733},
+		{[]*rootfs.Package{main, part}, 0o733},
+		{[]*rootfs.Package{a, pkg("c", "d 0755 srv", "priority=1")}, 0o755},
+		{[]*rootfs.Package{pkg("c", "d 0755 srv", "priority=1"), a}, 0o755},
+	}
+	for _, test := range tests {
+		tree := install(t, test.packages...)
+		if n, _ := tree.Lstat("srv"); n.Mode.Perm() != test.want {
+			t.Errorf("%s, %s: got %v of %s, want %v", test.packages[0].Info.Name, test.packages[1].Info.Name, n.Mode, n.Owner, test.want)
+		}
+		if folders := tree.Folders(test.packages); folders["srv"].Mode.Perm() != test.want {
+			t.Errorf("%s, %s: Folders gives %v, want %v", test.packages[0].Info.Name, test.packages[1].Info.Name, folders["srv"].Mode, test.want)
+		}
+	}
+}
+
 func TestDeviations(t *testing.T) {
 	base := pkg("base", "d 0755 usr\nd 0755 usr/lib\nl 0777 lib usr/lib\nf 0644 etc/f x")
 	moved := pkg("moved", "d 0755 lib\nf 0644 lib/x x\nf 0644 etc/f y", "replaces=base")
