@@ -170,8 +170,8 @@ var argumentsTests = []argumentsTest{
 	{uses: "go/install", prefetch: true, with: map[string]string{"package": "m/cmd/a", "version": "v1.2.3", "tags": "x"}, tools: tools("go"), want: "go install -n -tags netgo,osusergo,x m/cmd/a@v1.2.3"},
 	{uses: "go/bump", prefetch: true, with: map[string]string{"deps": "a@v1\nb@v2"}, tools: tools("gobump"), want: "gobump --packages 'a@v1 b@v2' --tidy=true --show-diff=false"},
 	{uses: "cargo/build", prefetch: true, tools: tools("cargo"), files: map[string]string{"Cargo.toml": ""}, want: "cargo vendor --respect-source-config --versioned-dirs --no-delete --manifest-path WORK/Cargo.toml WORK/vendor"},
-	{uses: "npm/install", prefetch: true, with: map[string]string{"package": "x", "version": "1.2", "overrides": "a@1"}, tools: tools("npm", "node"), env: []string{"npm_config_before"},
-		want: "npm_config_before=2026-01-01T00:00:00Z npm install -g --ignore-scripts x@1.2 -prefix TMP\nnpm_config_before=2026-01-01T00:00:00Z node -e SCRIPT x 1.2 a@1\nnpm_config_before=2026-01-01T00:00:00Z npm install --ignore-scripts --install-strategy=shallow ."},
+	{uses: "npm/install", prefetch: true, with: map[string]string{"package": "x", "version": "1.2", "overrides": "a@1"}, tools: tools("npm", "node"),
+		want: "npm install -g --ignore-scripts --before=2026-01-01T00:00:00Z x@1.2 -prefix TMP\nnode -e SCRIPT x 1.2 a@1\nnpm install --ignore-scripts --before=2026-01-01T00:00:00Z --install-strategy=shallow ."},
 	{uses: "npm/install", prefetch: true, with: map[string]string{"package": "x", "version": "1.2", "npm-package": "pnpm"}, fails: "what pnpm downloads can't be prefetched"},
 
 	{uses: "ruby/clean", tools: map[string]string{"ruby": "echo /g"}, files: map[string]string{out + "g/build_info/x": "", out + "g/cache/x": "", out + "g/gems/x/gem_make.out": "", out + "g/gems/x/mkmf.log": "", out + "g/gems/x/x.rb": ""},

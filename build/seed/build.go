@@ -87,7 +87,7 @@ func (s *Seed) assemble(ctx context.Context, st *store.Store) (_ tree, _ *spools
 			}
 		}
 	}
-	return t, sp, t.finish(s.lock.Arch)
+	return t, sp, s.kind.finish(t, s.lock.Arch)
 }
 
 // placed is a path of a package at its place in the seed.

@@ -39,14 +39,14 @@ func FuzzLock(f *testing.F) {
 	f.Add(defaultLock[:900])
 	f.Add([]byte("suite: a\npackages: [{name: gcc-12}]\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		l, err := parseLock("seed.lock.yaml", data)
+		l, err := parseLock(&toolchain, "seed.lock.yaml", data)
 		if err != nil {
 			if _, is := diag.Of(err); !is {
 				t.Errorf("%v has no place", err)
 			}
 			return
 		}
-		if _, err := entry(l); err != nil {
+		if _, err := entry(&toolchain, l); err != nil {
 			t.Logf("a version that no package can have: %v", err)
 		}
 	})

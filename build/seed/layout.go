@@ -11,8 +11,25 @@ import (
 	"github.com/tarn-build/tarn/pkg/apk"
 )
 
-// layoutVersion is raised whenever the same lock gives another package.
-const layoutVersion = 1
+// kind is a seed that is made of Debian's packages.
+type kind struct {
+	name     string // of the package that is made
+	title    string // in messages
+	file     string // of the lock that tarn brings along
+	lock     []byte
+	layout   int                 // raised whenever the same lock gives another package
+	bears    string              // the package whose version the seed bears
+	purpose  string              // of the description
+	license  string              // SPDX
+	replaces []string            // seeds that may own the same paths: the same files of Debian
+	provides map[string][]string // the plain names that it serves, by the package that has them
+	finish   func(t tree, arch string) error
+}
+
+var toolchain = kind{
+	name: Name, title: "seed", file: DefaultLock, lock: defaultLock, layout: 1, bears: compiler, purpose: "the first compiler comes from",
+	license: "GPL-3.0-or-later", provides: provides, finish: tree.finish,
+}
 
 // compiler is the package whose version the seed bears.
 const compiler = "gcc-12"
@@ -151,23 +168,38 @@ func (t tree) add(p string, n *node) error {
 	return nil
 }
 
-// finish adds all that is tarn's own, and the folders.
-func (t tree) finish(arch string) error {
+func (t tree) link(p, text string) error {
+	return t.add(p, &node{kind: apk.TypeSymlink, mode: 0o777, link: text, from: "the layout"})
+}
+
+// merge adds what every seed of Debian's packages has: the merged layout, and where
+// their programs look for their loader and libraries.
+func (t tree) merge(arch string) error {
 	a := arches[arch]
-	link := func(p, text string) error {
-		return t.add(p, &node{kind: apk.TypeSymlink, mode: 0o777, link: text, from: "the layout"})
-	}
 	// The merged layout, below /seed and at the root.
 	for _, l := range [][2]string{
 		{"seed/bin", "usr/bin"}, {"seed/sbin", "usr/bin"}, {"seed/usr/sbin", "bin"}, {"seed/lib", "usr/lib"}, {"seed/lib64", "usr/lib"},
 		{"bin", "usr/bin"}, {"sbin", "usr/bin"}, {"usr/sbin", "bin"}, {"lib", "usr/lib"}, {"lib64", "usr/lib"}, {"usr/lib64", "lib"},
-		// Where glibc's programs look for their loader and libraries, and perl and bison
-		// for their own files. musl's loader and our linker never look there.
+		// musl's loader and our linker never look there.
 		{"usr/lib/" + a.loader, "../../seed/usr/lib/" + a.loader},
 		{"usr/lib/" + a.triplet, "../../seed/usr/lib/" + a.triplet},
-		{"usr/share/bison", "../../seed/usr/share/bison"}, {"usr/share/perl", "../../seed/usr/share/perl"},
 	} {
-		if err := link(l[0], l[1]); err != nil {
+		if err := t.link(l[0], l[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish adds all that is tarn's own, and the folders.
+func (t tree) finish(arch string) error {
+	a := arches[arch]
+	if err := t.merge(arch); err != nil {
+		return err
+	}
+	// Where perl and bison look for their own files.
+	for _, name := range []string{"usr/share/bison", "usr/share/perl"} {
+		if err := t.link(name, "../../seed/"+name); err != nil {
 			return err
 		}
 	}
@@ -185,11 +217,11 @@ func (t tree) finish(arch string) error {
 		if t[target] == nil {
 			return fmt.Errorf("usr/bin/%s: no %s in the packages", name, target)
 		}
-		if err := link("usr/bin/"+name, "../../"+target); err != nil {
+		if err := t.link("usr/bin/"+name, "../../"+target); err != nil {
 			return err
 		}
 	}
-	if err := link("usr/bin/cc", "gcc"); err != nil {
+	if err := t.link("usr/bin/cc", "gcc"); err != nil {
 		return err
 	}
 	if err := t.addFiles(); err != nil {

@@ -50,17 +50,17 @@ func (p Package) file() debian.File {
 }
 
 // readLock reads a lock; tarn's own without a path. Mistakes are problems of the file.
-func readLock(path string) (*Lock, error) {
-	data := defaultLock
+func readLock(k *kind, path string) (*Lock, error) {
+	data := k.lock
 	if path == "" {
-		path = DefaultLock
+		path = k.file
 	} else {
 		var err error
 		if data, err = os.ReadFile(path); err != nil {
 			return nil, fmt.Errorf("read the seed's lock: %w", err)
 		}
 	}
-	return parseLock(path, data)
+	return parseLock(k, path, data)
 }
 
 var hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -68,7 +68,7 @@ var hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)
 // programName is what may stand in usr/bin, and in the name of a provide.
 var programName = regexp.MustCompile(`^[A-Za-z0-9_\[][A-Za-z0-9_.+-]*$`)
 
-func parseLock(path string, data []byte) (*Lock, error) {
+func parseLock(k *kind, path string, data []byte) (*Lock, error) {
 	var l Lock
 	if _, err := yamlread.Decode(path, data, &l); err != nil {
 		return nil, err
@@ -101,8 +101,8 @@ func parseLock(path string, data []byte) (*Lock, error) {
 		}
 		seen[p.Name] = true
 	}
-	if !seen[compiler] {
-		wrong("package %q, whose version the seed bears, is not there", compiler)
+	if !seen[k.bears] {
+		wrong("package %q, whose version the seed bears, is not there", k.bears)
 	}
 	for _, name := range l.Programs {
 		if !programName.MatchString(name) {

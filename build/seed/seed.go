@@ -26,6 +26,8 @@ type Options struct {
 	Fetcher *source.Fetcher
 	// Lock is the path of the lock; tarn's own when empty.
 	Lock string
+	// Node opens seed-node in place of seed-toolchain.
+	Node bool
 	// Suite comes before the lock's, and Keyring before the keys of apt's settings.
 	Suite, Keyring string
 }
@@ -35,6 +37,7 @@ type Seed struct {
 	store   *store.Store
 	fetcher *source.Fetcher
 	archive *source.DebianArchive
+	kind    *kind
 	lock    *Lock
 	entry   *apk.Entry
 }
@@ -43,38 +46,45 @@ var _ repo.Source = (*Seed)(nil)
 
 // Open reads the lock. Nothing is fetched.
 func Open(o Options) (*Seed, error) {
-	lock, err := readLock(o.Lock)
+	k := &toolchain
+	if o.Node {
+		k = &node18
+	}
+	lock, err := readLock(k, o.Lock)
 	if err != nil {
 		return nil, err
 	}
 	lock.Suite = cmp.Or(o.Suite, lock.Suite)
-	s := &Seed{store: o.Store, fetcher: o.Fetcher, lock: lock, archive: o.Fetcher.Debian()}
+	s := &Seed{kind: k, store: o.Store, fetcher: o.Fetcher, lock: lock, archive: o.Fetcher.Debian()}
 	if o.Keyring != "" {
 		s.archive = &source.DebianArchive{Fetcher: o.Fetcher, Keyring: o.Keyring}
 	}
-	if s.entry, err = entry(lock); err != nil {
+	if s.entry, err = entry(k, lock); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
 // entry is the package as the lock alone tells it.
-func entry(l *Lock) (*apk.Entry, error) {
+func entry(k *kind, l *Lock) (*apk.Entry, error) {
 	e := &apk.Entry{Info: apk.Info{
-		Name: Name, Arch: arches[l.Arch].alpine, Origin: repo.SeedOrigin, Size: l.Size,
-		Description: "binary packages of Debian " + l.Suite + " that the first compiler comes from",
-		URL:         "https://www.debian.org/", Licenses: []string{"GPL-3.0-or-later"},
+		Name: k.name, Arch: arches[l.Arch].alpine, Origin: repo.SeedOrigin, Size: l.Size,
+		Description: "binary packages of Debian " + l.Suite + " that " + k.purpose,
+		URL:         "https://www.debian.org/", Licenses: []string{k.license},
 	}}
+	for _, name := range k.replaces {
+		e.Replaces = append(e.Replaces, apk.Dependency{Name: name})
+	}
 	provide := func(name, version string) error {
 		d, err := apk.ParseDependency(name + "=" + version + "-r0")
 		e.Provides = append(e.Provides, d)
 		return err
 	}
 	for _, p := range l.Packages {
-		if p.Name == compiler {
+		if p.Name == k.bears {
 			e.Version = apk.Version(upstream(p.Version) + "-r0")
 		}
-		for _, name := range provides[p.Name] {
+		for _, name := range k.provides[p.Name] {
 			if err := provide(name, upstream(p.Version)); err != nil {
 				return nil, fmt.Errorf("seed: package %s %s: %w", p.Name, p.Version, err)
 			}
@@ -91,7 +101,7 @@ func entry(l *Lock) (*apk.Entry, error) {
 }
 
 // Name is how messages call the seed.
-func (s *Seed) Name() string { return "seed (Debian " + s.lock.Suite + ")" }
+func (s *Seed) Name() string { return s.kind.title + " (Debian " + s.lock.Suite + ")" }
 
 // Len is the number of Debian's packages that the seed is made of.
 func (s *Seed) Len() int { return len(s.lock.Packages) }
@@ -111,7 +121,10 @@ func (s *Seed) Entry() *apk.Entry { return s.entry }
 // come from decides nothing, for their digests are in the lock.
 func (s *Seed) ID() store.ActionID {
 	h := store.NewHash("seed")
-	h.Line("layout", layoutVersion)
+	h.Line("layout", s.kind.layout)
+	if s.kind.name != Name {
+		h.Line("package", s.kind.name)
+	}
 	h.Line("arch", s.lock.Arch)
 	h.Line("suite", s.lock.Suite) // of the description
 	for _, p := range s.lock.Packages {
@@ -271,7 +284,7 @@ func (s *Seed) Update(ctx context.Context) ([]byte, error) {
 	if err := errors.Join(missing...); err != nil {
 		return nil, fmt.Errorf("update the seed's lock: %w", err)
 	}
-	next := &Seed{store: s.store, fetcher: s.fetcher, archive: s.archive, lock: fresh}
+	next := &Seed{kind: s.kind, store: s.store, fetcher: s.fetcher, archive: s.archive, lock: fresh}
 	if err := next.fetchPackages(ctx); err != nil {
 		return nil, fmt.Errorf("update the seed's lock: %w", err)
 	}

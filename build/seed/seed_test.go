@@ -27,7 +27,7 @@ import (
 )
 
 func TestDefaultLock(t *testing.T) {
-	l, err := readLock("")
+	l, err := readLock(&toolchain, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestDefaultLock(t *testing.T) {
 	if err != nil || !bytes.Equal(again, defaultLock) {
 		t.Errorf("the lock is not as tarn writes it, %v", err)
 	}
-	e, err := entry(l)
+	e, err := entry(&toolchain, l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,13 +81,13 @@ func TestMistakesOfLocks(t *testing.T) {
 		"no YAML":         {"a: [", ""},
 		"a program":       {strings.Replace(head, "[]", "['../x']", 1) + good, "is no program"},
 	} {
-		_, err := parseLock("my.lock", []byte(c.text))
+		_, err := parseLock(&toolchain, "my.lock", []byte(c.text))
 		problems, is := diag.Of(err)
 		if !is || problems[0].File != "my.lock" || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want a problem of my.lock with %q", name, err, c.want)
 		}
 	}
-	if _, err := parseLock("my.lock", []byte(head+good)); err != nil {
+	if _, err := parseLock(&toolchain, "my.lock", []byte(head+good)); err != nil {
 		t.Error(err)
 	}
 }
@@ -299,7 +299,7 @@ func TestSeedOffline(t *testing.T) {
 
 func TestSeedTakesPackagesFromMirrors(t *testing.T) {
 	w := newWorld(t)
-	l, err := readLock(w.lock)
+	l, err := readLock(&toolchain, w.lock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -374,14 +374,14 @@ func TestUpdateTakesTheNewest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := parseLock("new", data)
+	l, err := parseLock(&toolchain, "new", data)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if l.Packages[0].Version != "1:5.3-1" || !slices.Contains(l.Programs, "extra") || slices.Contains(l.Programs, "rbash") {
 		t.Errorf("got %+v, programs %v", l.Packages[0], l.Programs)
 	}
-	if e, err := entry(l); err != nil || !slices.ContainsFunc(e.Provides, func(d apk.Dependency) bool { return d.String() == "bash=5.3-r0" }) {
+	if e, err := entry(&toolchain, l); err != nil || !slices.ContainsFunc(e.Provides, func(d apk.Dependency) bool { return d.String() == "bash=5.3-r0" }) {
 		t.Errorf("got %v, %v", e, err)
 	}
 }

@@ -24,18 +24,19 @@ type seedOptions struct {
 }
 
 // seedNames are the seeds there are, as the verb takes them.
-var seedNames = []string{"toolchain", "go"}
+var seedNames = []string{"toolchain", "go", "node"}
 
 func (a *app) seedCommand() *cobra.Command {
 	var o seedOptions
 	cmd := &cobra.Command{
-		Use:   "seed [toolchain|go]",
+		Use:   "seed [toolchain|go|node]",
 		Short: "fetch the binary packages that the first compilers come from",
 		Long: `seed fetches what a seed's lock names, checks it, and makes one package of it. A build
 does the same when it needs the seed. No image takes a package of a seed.
 
 toolchain (the default) is Debian's gcc and what a C build needs, from the archive
 that this machine's apt is set to, by the archive's signature: seed-toolchain.
+node is Debian's Node.js and npm, from the same archive: seed-node.
 go is Go from the module proxy that this machine's Go is set to: seed-go.
 
 --update writes a new lock of what the archive has now, or of the Go that --version names.`,
@@ -69,12 +70,17 @@ func (a *app) openSeeds(ws *workspace, st *store.Store, f *source.Fetcher) ([]na
 	if err != nil {
 		return nil, err
 	}
+	node, err := seed.Open(seed.Options{Store: st, Fetcher: f, Suite: ws.Seed.Suite, Keyring: ws.Seed.Keyring, Lock: file(ws.Seed.Node), Node: true})
+	if err != nil {
+		return nil, err
+	}
 	golang, err := seed.OpenGo(f, file(ws.Seed.Go))
 	if err != nil {
 		return nil, err
 	}
 	return []namedSeed{
 		{toolchain, "toolchain", ws.Seed.Lock, func(ctx context.Context, _ seedOptions) ([]byte, error) { return toolchain.Update(ctx) }},
+		{node, "node", ws.Seed.Node, func(ctx context.Context, _ seedOptions) ([]byte, error) { return node.Update(ctx) }},
 		{golang, "go", ws.Seed.Go, func(ctx context.Context, o seedOptions) ([]byte, error) { return golang.Update(ctx, o.version) }},
 	}, nil
 }

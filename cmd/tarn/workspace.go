@@ -56,6 +56,7 @@ type workspace struct {
 // workspaceSeed says where the first compiler comes from.
 type workspaceSeed struct {
 	Lock    string `yaml:"lock"`    // the seed's lock file; tarn's own when empty
+	Node    string `yaml:"node"`    // the lock file of seed-node; tarn's own when empty
 	Go      string `yaml:"go"`      // the lock file of seed-go; tarn's own when empty
 	Suite   string `yaml:"suite"`   // e.g. bookworm; the lock's when empty
 	Keyring string `yaml:"keyring"` // OpenPGP keys of the archive; as the machine's apt says when empty
