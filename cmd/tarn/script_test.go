@@ -269,7 +269,7 @@ func stall(ts *testscript.TestScript, neg bool, args []string) {
 
 // serve-bad FOLDER [FILE...] is serve with a server that fails in the way that the first folder
 // of an address says: busy (503 twice of three times), cut (it breaks off after the first
-// half), short and long (it lies about the length), other (other bytes), circle (redirects).
+// half), short (it lies about the length), other (other bytes), circle (redirects).
 func serveBad(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: serve-bad FOLDER [FILE...]")
@@ -300,8 +300,6 @@ func serveBad(ts *testscript.TestScript, neg bool, args []string) {
 			answer("206 Partial Content", len(data)-at, data[at:])
 		case how == "short":
 			answer("200 OK", len(data)-1, data)
-		case how == "long":
-			answer("200 OK", len(data)+1, data)
 		case how == "other":
 			answer("200 OK", len(data), bytes.Repeat([]byte("x"), len(data)))
 		case how == "circle":
