@@ -14,6 +14,7 @@ import (
 	"github.com/tarn-build/tarn/build/source/prefetch"
 	"github.com/tarn-build/tarn/images"
 	"github.com/tarn-build/tarn/images/registry"
+	"github.com/tarn-build/tarn/images/view"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/debian"
 	"github.com/tarn-build/tarn/pkg/diag"
@@ -107,7 +108,8 @@ func exitCode(err error) int {
 		return exitPolicy
 	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err), is[*debian.SignatureError](err), is[*source.SignatureError](err):
 		return exitTrust
-	case is[*source.Error](err), is[*repo.UnreachableError](err), is[*images.LostError](err), is[*prefetch.Error](err), is[*build.NotPrefetchedError](err), is[*registry.Error](err):
+	case is[*source.Error](err), is[*repo.UnreachableError](err), is[*images.LostError](err), is[*prefetch.Error](err), is[*build.NotPrefetchedError](err), is[*registry.Error](err),
+		is[*view.DigestError](err), is[*view.RefusedError](err):
 		return exitSource
 	case is[*solve.Conflict](err), is[*solve.Ambiguous](err), is[rootfs.ConflictError](err):
 		return exitSolution

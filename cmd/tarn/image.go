@@ -52,6 +52,7 @@ func (a *app) imageCommand() *cobra.Command {
 	}
 	cmd.AddCommand(a.imageBuildCommand(), a.imageLockCommand(), a.imagePublishCommand(), a.imageShowCommand())
 	cmd.AddCommand(a.imageTestCommand(), a.imageVerifyCommand())
+	cmd.AddCommand(a.imageDiffCommand(), a.imageWhyCommand())
 	return cmd
 }
 

@@ -66,10 +66,10 @@ func expandArchive(ctx context.Context, file *os.File, o Options) (*os.File, err
 	defer r.Close()
 	first := make([]byte, 512)
 	if _, err := io.ReadFull(r, first); err != nil {
-		return nil, &RefusedError{Why: "it is no archive"}
+		return nil, &NotFoundError{file.Name(), "it is neither an archive of images nor a layout"}
 	}
 	if _, err := tar.NewReader(bytes.NewReader(first)).Next(); errors.Is(err, tar.ErrHeader) {
-		return nil, &RefusedError{Why: "it is neither an archive of images nor a layout"}
+		return nil, &NotFoundError{file.Name(), "it is neither an archive of images nor a layout"}
 	}
 	if bytes.Equal(first, head) {
 		return file, nil
@@ -206,7 +206,7 @@ func (o *Opened) dockerArchive(a *archiveFile, which string) error {
 	}
 	if which != "" {
 		all = slices.DeleteFunc(all, func(d dockerImage) bool {
-			return !slices.ContainsFunc(d.RepoTags, func(tag string) bool { return tag == which || strings.HasSuffix(tag, ":"+which) })
+			return !slices.ContainsFunc(d.RepoTags, func(tag string) bool { return named(tag, which) })
 		})
 		if len(all) == 0 {
 			return &NotFoundError{o.Ref, fmt.Sprintf("it has no image %q%s", which, whichHint(tags))}

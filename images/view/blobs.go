@@ -127,7 +127,7 @@ func (o *Opened) layout(ctx context.Context, from files, which string) error {
 	if which != "" {
 		all = nil
 		for _, d := range index.Manifests {
-			if d.Digest.String() == which || tagOf(d) == which {
+			if d.Digest.String() == which || named(tagOf(d), which) {
 				all = append(all, d)
 			}
 		}

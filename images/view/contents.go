@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tarn-build/tarn/images"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/rootfs"
 )
@@ -52,13 +53,16 @@ type Contents struct {
 	SBOMs []string
 	// Notes are what could not be read of the image.
 	Notes []string
+
+	layers map[string]int
 }
 
 // File is what is known of a regular file beside its inode.
 type File struct {
-	Layer  int    // that brought it, from 0; of hard links the one of the path
-	SHA1   string // of the content
-	Soname string // of a shared library
+	Layer   int    // that brought it, from 0; of hard links the one of the path
+	SHA1    string // of the content
+	Soname  string // of a shared library
+	Program string // a shell or package manager that is known by its content, e.g. busybox
 }
 
 // Layer is a layer of an image.
@@ -126,7 +130,7 @@ func (i *Image) Read(ctx context.Context) (*Contents, error) {
 // contents lays the layers over each other.
 func (i *Image) contents(layers []*readLayer) (*Contents, error) {
 	m := newMerger(i.from.o.Limits.Entries)
-	c := &Contents{Files: map[string]*File{}}
+	c := &Contents{Files: map[string]*File{}, layers: map[string]int{}}
 	for n, l := range layers {
 		if err := m.add(l, n); err != nil {
 			return nil, err
@@ -154,7 +158,7 @@ func (i *Image) contents(layers []*readLayer) (*Contents, error) {
 	}
 	inodes := make(map[string]*rootfs.Inode, len(nodes))
 	for p, n := range nodes {
-		inodes[p] = n.inode
+		inodes[p], c.layers[p] = n.inode, max(n.layer, 0)
 		if n.inode.Mode.IsRegular() && n.file != nil {
 			file := *n.file
 			file.Layer = n.layer
@@ -275,4 +279,23 @@ func (c *Contents) apk() {
 		}
 		return
 	}
+}
+
+// LayerOf is the layer that brought a path of the tree, from 0.
+func (c *Contents) LayerOf(path string) int { return c.layers[path] }
+
+// Minded lists what policies may mind in the image; see images.Examine.
+func (c *Contents) Minded() []images.Reason {
+	marks, names := map[string]string{}, map[string]string{}
+	for p, f := range c.Files {
+		if f.Program != "" {
+			if n, found := c.Tree.Lstat(p); found {
+				marks[n.Sum] = f.Program
+			}
+		}
+	}
+	for i := range c.Packages {
+		names[c.Packages[i].Name] = c.Packages[i].FullName()
+	}
+	return images.Examine(c.Tree, marks, names)
 }

@@ -20,6 +20,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/klauspost/compress/gzip"
 
+	"github.com/tarn-build/tarn/images"
 	"github.com/tarn-build/tarn/pkg/archive"
 	"github.com/tarn-build/tarn/pkg/rootfs"
 )
@@ -317,7 +318,8 @@ func (f *fileReader) read(r *layerReader, name string, inode *rootfs.Inode, cont
 	}
 	file := &File{}
 	sha2, sha := sha256.New(), sha1.New()
-	writers := []io.Writer{sha2, sha}
+	var marks images.Marks
+	writers := []io.Writer{sha2, sha, &marks}
 	var kept *keeper
 	if r.keep(name) && inode.Size <= maxKept {
 		if r.kept.Add(inode.Size) > maxKeptAll {
@@ -364,6 +366,7 @@ func (f *fileReader) read(r *layerReader, name string, inode *rootfs.Inode, cont
 	}
 	if isELF {
 		file.soname(f.spool, inode.Size)
+		file.Program = marks.Program()
 	}
 	return file, nil
 }

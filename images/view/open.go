@@ -180,11 +180,7 @@ func Open(ctx context.Context, ref string, o Options) (*Opened, error) {
 		opened.Close()
 		return nil, &NotFoundError{ref, ErrNone.Error()}
 	}
-	if err := opened.choose(o.Arches); err != nil {
-		opened.Close()
-		return nil, fmt.Errorf("%s: %w", ref, err)
-	}
-	return opened, nil
+	return opened.closing(opened.choose(o.Arches))
 }
 
 func open(ctx context.Context, ref string, o Options) (*Opened, error) {
@@ -242,17 +238,34 @@ func Composed(ref string, o Options, images ...v1.Image) (*Opened, error) {
 
 // closing gives o, or closes it where it could not be opened.
 func (o *Opened) closing(err error) (*Opened, error) {
-	if err != nil {
-		o.Close()
-		return nil, fmt.Errorf("%s: %w", o.Ref, err)
+	if err == nil {
+		return o, nil
 	}
-	return o, nil
+	o.Close()
+	if _, says := errors.AsType[*NotFoundError](err); says {
+		return nil, err
+	}
+	return nil, fmt.Errorf("%s: %w", o.Ref, err)
 }
 
-// IsPath tells whether a reference can only be one to a file or folder.
+// named reports whether a tag is meant: as it is, or by what stands at its end.
+func named(tag, which string) bool {
+	return tag != "" && (tag == which || strings.HasSuffix(tag, ":"+which) || strings.HasSuffix(tag, "/"+which))
+}
+
+// IsPath tells whether a reference can only be one to a file or folder. A registry is
+// named by its host, which has a dot or a port, or by docker://.
 func IsPath(ref string) bool {
-	return strings.HasPrefix(ref, "/") || strings.HasPrefix(ref, "./") || strings.HasPrefix(ref, "../") || ref == "." || ref == ".." ||
-		slices.ContainsFunc([]string{prefixLayout, prefixArchive, prefixDockerArchive}, func(p string) bool { return strings.HasPrefix(ref, p) })
+	for _, prefix := range []string{prefixLayout, prefixArchive, prefixDockerArchive} {
+		if strings.HasPrefix(ref, prefix) {
+			return true
+		}
+	}
+	if strings.HasPrefix(ref, prefixRegistry) {
+		return false
+	}
+	host, _, found := strings.Cut(ref, "/")
+	return strings.HasPrefix(ref, ".") || !found && !strings.ContainsAny(ref, ":@") || found && host != "localhost" && !strings.ContainsAny(host, ".:")
 }
 
 func notThere(err error) string {
@@ -302,7 +315,9 @@ func openPath(ctx context.Context, ref, file, which string, o Options) (*Opened,
 		return opened.closing(opened.layout(ctx, folder, which))
 	case info.Mode().IsRegular():
 		a, err := openArchive(ctx, file, o)
-		if err != nil {
+		if _, says := errors.AsType[*NotFoundError](err); says {
+			return nil, err
+		} else if err != nil {
 			return nil, fmt.Errorf("%s: %w", ref, err)
 		}
 		opened.blobs = a
@@ -457,7 +472,7 @@ func (o *Opened) choose(arches []apk.Arch) error {
 	for _, arch := range arches {
 		at := slices.IndexFunc(o.Images, func(i *Image) bool { return i.Arch() == arch })
 		if at < 0 {
-			return &NotFoundError{"--arch " + string(arch), "there is none; there are " + strings.Join(there, ", ")}
+			return &NotFoundError{o.Ref, fmt.Sprintf("it has no image for %s; there are %s", arch, strings.Join(there, ", "))}
 		}
 		kept = append(kept, o.Images[at])
 	}
