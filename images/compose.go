@@ -30,6 +30,9 @@ type Options struct {
 	Store *store.Store
 	// Epoch is when the image was created; when zero, it is when its newest package was built.
 	Epoch time.Time
+	// RootFS and CPIO ask for the image's root file system as one archive, besides its
+	// layers: a tar archive, and one that Linux takes for its first root file system.
+	RootFS, CPIO bool
 	// Keys are the public keys that the image file's keyring names, by file name:
 	// they go to /etc/apk/keys. Reading them is the caller's affair.
 	Keys map[string][]byte
@@ -66,7 +69,7 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 	}
 	id := imageID(s, packages, o)
 	if len(reasons) == 0 {
-		if image, err := recall(o.Store, id); err != nil || image != nil {
+		if image, err := recall(o.Store, id); err != nil || image != nil && image.hasRoots(o) {
 			return image.of(s, packages), err
 		}
 	}
@@ -99,6 +102,9 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 	}
 	image, err := c.describe(layers)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.roots(ctx, image); err != nil {
 		return nil, err
 	}
 	return image.of(s, packages), image.remember(id)

@@ -37,6 +37,7 @@ type Image struct {
 
 	st      *store.Store
 	listing store.Digest
+	roots   roots
 
 	spec *Spec     // what it was composed by
 	from []Package // and of
@@ -314,10 +315,11 @@ func imageID(s *Spec, packages []Package, o Options) store.ActionID {
 type remembered struct {
 	About                           About
 	Config, Manifest, SBOM, Listing store.Digest
+	Roots                           roots
 }
 
 func (i *Image) remember(id store.ActionID) error {
-	r := remembered{About: i.About, Listing: i.listing}
+	r := remembered{About: i.About, Listing: i.listing, Roots: i.roots}
 	for _, part := range []struct {
 		data []byte
 		to   *store.Digest
@@ -338,7 +340,7 @@ func recall(st *store.Store, id store.ActionID) (*Image, error) {
 	if found, err := st.Recall(id, &r); err != nil || !found {
 		return nil, err
 	}
-	i := &Image{About: r.About, st: st, listing: r.Listing}
+	i := &Image{About: r.About, st: st, listing: r.Listing, roots: r.Roots}
 	for _, part := range []struct {
 		digest store.Digest
 		to     *[]byte

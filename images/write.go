@@ -2,167 +2,121 @@ package images
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sys/unix"
 
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/store"
 )
 
 // WriteLayout writes the image as an OCI layout in the folder dir; see the function WriteLayout.
-func (i *Image) WriteLayout(ctx context.Context, dir string) error { return WriteLayout(ctx, dir, i) }
+func (i *Image) WriteLayout(ctx context.Context, dir string) error {
+	return WriteLayout(ctx, dir, "", i)
+}
 
 // WriteLayout writes images, each of another architecture, as one OCI layout in the
-// folder dir. A layout that is there is replaced in one step when the new one is
-// complete; whoever stops the program in between finds the old one.
-func WriteLayout(ctx context.Context, dir string, images ...*Image) error {
-	err := replaceDir(dir, func(tmp string) error {
-		l, err := layout.Write(tmp, empty.Index)
-		if err != nil {
-			return err
-		}
-		for _, image := range images {
-			if err := ctx.Err(); err != nil {
-				return context.Cause(ctx)
-			}
-			oci, err := image.stoppable(ctx)
-			if err != nil {
-				return err
-			}
-			arch := image.About.Arch
-			platform := v1.Platform{OS: "linux", Architecture: arch.GoArch(), Variant: arch.Variant()}
-			if err := l.AppendImage(oci, layout.WithPlatform(platform)); err != nil {
-				return err
-			}
-		}
-		return plainModes(tmp)
-	})
-	if err != nil {
+// folder dir. Where there is one image, tag is its name in the layout; "" is none.
+//
+// A layout that is there is replaced in one step when the new one is complete; whoever
+// stops the program in between finds the old one. One that holds these images already,
+// and that nobody touched since it was written, is left as it is.
+func WriteLayout(ctx context.Context, dir, tag string, images ...*Image) error {
+	if err := writeLayout(ctx, dir, tag, images); err != nil {
 		return fmt.Errorf("write image layout %s: %w", dir, err)
 	}
 	return nil
 }
 
-// stoppable is the image with layers of which nothing more is read when ctx ends. What is
-// wrong with a layer names the packages in it.
-func (i *Image) stoppable(ctx context.Context) (v1.Image, error) {
-	oci, err := i.OCI()
-	return &stoppableImage{oci, i, ctx}, err
-}
+// layoutVersion is the file oci-layout (image specification, image-layout.md).
+const layoutVersion = `{
+    "imageLayoutVersion": "1.0.0"
+}`
 
-type stoppableImage struct {
-	v1.Image
-	of  *Image
-	ctx context.Context // of the one writing that this value is for
-}
-
-func (i *stoppableImage) Layers() ([]v1.Layer, error) {
-	layers, err := i.Image.Layers()
-	for at, l := range layers {
-		layers[at] = &stoppableLayer{l, i}
-	}
-	return layers, err
-}
-
-func (i *stoppableImage) LayerByDigest(h v1.Hash) (v1.Layer, error) {
-	l, err := i.Image.LayerByDigest(h)
-	if err != nil || !slices.ContainsFunc(i.of.About.Layers, func(known Layer) bool { return known.Digest == h.String() }) {
-		return l, err
-	}
-	return &stoppableLayer{l, i}, nil
-}
-
-type stoppableLayer struct {
-	v1.Layer
-	of *stoppableImage
-}
-
-func (l *stoppableLayer) Compressed() (io.ReadCloser, error) {
-	if l.of.ctx.Err() != nil {
-		return nil, context.Cause(l.of.ctx)
-	}
-	r, err := l.Layer.Compressed()
-	if err != nil {
-		return nil, l.named(err)
-	}
-	return &stoppableReader{r, l.of.ctx}, nil
-}
-
-// named says which layer an error is about.
-func (l *stoppableLayer) named(err error) error {
-	digest, digestErr := l.Digest()
-	if digestErr != nil {
-		return err
-	}
-	for _, known := range l.of.of.About.Layers {
-		if known.Digest == digest.String() {
-			return fmt.Errorf("layer of %s: %w", known.comment(), err)
-		}
-	}
-	return err
-}
-
-type stoppableReader struct {
-	io.ReadCloser
-	ctx context.Context
-}
-
-func (r *stoppableReader) Read(p []byte) (int, error) {
-	if r.ctx.Err() != nil {
-		return 0, context.Cause(r.ctx)
-	}
-	return r.ReadCloser.Read(p)
-}
-
-// plainModes gives the files of a layout, which anybody may read, the same modes whatever the umask is.
-func plainModes(dir string) error {
-	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+func writeLayout(ctx context.Context, dir, tag string, images []*Image) error {
+	index := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{}}
+	for _, i := range images {
+		d, err := i.descriptor()
 		if err != nil {
 			return err
 		}
-		if d.IsDir() {
-			return os.Chmod(name, 0o755)
+		if tag != "" && len(images) == 1 {
+			d.Annotations = map[string]string{"org.opencontainers.image.ref.name": tag}
 		}
-		return os.Chmod(name, 0o644)
-	})
-}
-
-// WriteArchive writes the image as a file that docker load and podman load take,
-// under a tag like nginx:latest.
-func (i *Image) WriteArchive(ctx context.Context, file, tag string) error {
-	ref, err := name.NewTag(tag, name.WithDefaultRegistry(""))
-	if err != nil {
-		return fmt.Errorf("tag %q: %w", tag, err)
+		index.Manifests = append(index.Manifests, d)
 	}
-	oci, err := i.stoppable(ctx)
+	text, err := json.MarshalIndent(index, "", "   ")
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(file, func(f *os.File) error { return tarball.Write(ref, oci, f) }); err != nil {
-		return fmt.Errorf("write image archive %s: %w", file, err)
+	pieces := append(blobPieces(images), piece{name: "index.json", data: text}, piece{name: "oci-layout", data: []byte(layoutVersion)})
+	o, err := newOutput(images[0].st, dir, contentOf("layout", string(text)))
+	if err != nil {
+		return err
 	}
+	if there, err := o.isThere(pieces); err != nil || there {
+		return err
+	}
+	if err := replaceDir(dir, func(tmp string) error { return o.fill(ctx, tmp, pieces) }); err != nil {
+		return err
+	}
+	names := make([]string, len(pieces))
+	for i, p := range pieces {
+		names[i] = p.name
+	}
+	o.remember(names...)
 	return nil
+}
+
+// descriptor is the image as an index names it.
+func (i *Image) descriptor() (v1.Descriptor, error) {
+	digest, err := v1.NewHash(i.About.Digest)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	arch := i.About.Arch
+	return v1.Descriptor{
+		MediaType: types.OCIManifestSchema1, Size: int64(len(i.Manifest)), Digest: digest,
+		Platform: &v1.Platform{OS: "linux", Architecture: arch.GoArch(), Variant: arch.Variant()},
+	}, nil
+}
+
+// blobPath is where a blob lies in a layout.
+func blobPath(digest string) string { return "blobs/sha256/" + strings.TrimPrefix(digest, "sha256:") }
+
+// blobPieces are the blobs of a layout of images, each once, the layers first.
+func blobPieces(images []*Image) []piece {
+	var pieces []piece
+	seen := map[string]bool{}
+	add := func(digest string, p piece) {
+		if p.name = blobPath(digest); !seen[p.name] {
+			seen[p.name] = true
+			pieces = append(pieces, p)
+		}
+	}
+	for _, i := range images {
+		for _, l := range i.About.Layers {
+			add(l.Digest, piece{blob: store.Digest(l.Digest), size: l.Size, what: "layer of " + l.comment()})
+		}
+	}
+	for _, i := range images {
+		add(string(store.DigestOf(i.Config)), piece{data: i.Config})
+		add(i.About.Digest, piece{data: i.Manifest})
+	}
+	return pieces
 }
 
 // WriteSBOM writes the SPDX document of the image.
 func (i *Image) WriteSBOM(file string) error {
-	err := replaceFile(file, func(f *os.File) error {
-		_, err := f.Write(i.SBOM)
-		return err
-	})
-	if err != nil {
+	if err := writeFile(file, i.SBOM); err != nil {
 		return fmt.Errorf("write SBOM %s: %w", file, err)
 	}
 	return nil

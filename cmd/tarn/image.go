@@ -32,6 +32,7 @@ type imageOptions struct {
 	tag         string
 	buildDate   string
 	compression string
+	formats     []string
 	files       bool
 	lockfile    string
 	noLock      bool
@@ -299,7 +300,7 @@ func (c *composer) composeArch(ctx context.Context, s *images.Spec, arch apk.Arc
 	if err != nil {
 		return nil, err
 	}
-	o := images.Options{Arch: arch, Store: c.store, Keys: from.keys, Trusted: from.trusted}
+	o := images.Options{Arch: arch, Store: c.store, Keys: from.keys, Trusted: from.trusted, RootFS: c.wants("rootfs"), CPIO: c.wants("cpio")}
 	date := c.o.buildDate
 	if date == "" {
 		date = os.Getenv("SOURCE_DATE_EPOCH")

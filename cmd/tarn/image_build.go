@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,17 +16,28 @@ import (
 
 	"github.com/tarn-build/tarn/images"
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/diag"
 )
 
 func (a *app) imageBuildCommand() *cobra.Command {
 	var o imageOptions
 	cmd := &cobra.Command{
 		Use:   "build [IMAGE...]",
-		Short: "compose images as OCI layouts and as archives for docker load",
+		Short: "compose images as OCI layouts, archives for docker load and root file systems",
 		Long: `build composes the named image files (by name, or by file; all of the workspace when
 none is named) of the packages in the workspace's repository and in those that the
-file names. Each lies in OUTPUT/NAME (OCI layout) and OUTPUT/NAME.tar, its SBOM in
-OUTPUT/NAME.spdx.json. Nothing of a package is run.
+file names. Nothing of a package is run. --format chooses what is written:
+
+  oci      OUTPUT/NAME, an OCI layout
+  docker   OUTPUT/NAME.tar, for docker load and podman load, and an OCI archive as well;
+           with several architectures all are in it, each with its own behind the tag
+           for programs that know none: NAME:latest-arm64
+  rootfs   OUTPUT/NAME.rootfs.tar.gz, the root file system
+  cpio     OUTPUT/NAME.cpio.gz, the root file system as Linux takes it for an
+           initramfs; the kernel starts /init there
+
+The SBOM lies in OUTPUT/NAME.spdx.json. With several architectures those files that
+hold one are called NAME-ARCH. What is there already as it was left is not written again.
 
 Where there is a lock beside an image file (NAME.lock.json, see tarn image lock) the
 packages are those that it names. One image that fails does not stop the others.`,
@@ -31,6 +45,7 @@ packages are those that it names. One image that fails does not stop the others.
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.runImageBuild(cmd.Context(), o, args) },
 	}
 	o.add(cmd)
+	cmd.Flags().StringSliceVar(&o.formats, "format", []string{"oci", "docker"}, "what to write: oci, docker, rootfs, cpio")
 	cmd.Flags().IntVarP(&o.jobs, "jobs", "j", 0, "how many images to compose at once (default: one for each processor, at most 4)")
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "the folder to write to (default: images below the workspace's output)")
 	cmd.Flags().StringVarP(&o.tag, "tag", "t", "", "the name in the archive (default: NAME:latest)")
@@ -47,8 +62,10 @@ type imageRow struct {
 	Size     int64    `json:"size"`
 	Layers   int      `json:"layers"`
 	Seconds  float64  `json:"seconds"`
-	Layout   string   `json:"layout"`
-	Archive  string   `json:"archive"`
+	Layout   string   `json:"layout,omitempty"`
+	Archive  string   `json:"archive,omitempty"` // of all architectures
+	RootFS   string   `json:"rootfs,omitempty"`
+	CPIO     string   `json:"cpio,omitempty"`
 	SBOM     string   `json:"sbom"`
 	Lock     string   `json:"lock,omitempty"` // the lock that named the packages
 }
@@ -60,6 +77,9 @@ type failedImage struct {
 }
 
 func (a *app) runImageBuild(ctx context.Context, o imageOptions, names []string) error {
+	if err := checkFormats(&o); err != nil {
+		return err
+	}
 	c, err := a.openComposer(o)
 	if err != nil {
 		return err
@@ -87,6 +107,26 @@ func (a *app) runImageBuild(ctx context.Context, o imageOptions, names []string)
 	return errors.Join(append(failed, mistakes, err)...)
 }
 
+// imageFormats are what an image can be written as.
+var imageFormats = []string{"oci", "docker", "rootfs", "cpio"}
+
+// checkFormats reads what is to be written. apko's flag of this name says what layers
+// are, tar or erofs: tar they are.
+func checkFormats(o *imageOptions) error {
+	if slices.Equal(o.formats, []string{"tar"}) {
+		o.formats = []string{"oci", "docker"}
+	}
+	for _, f := range o.formats {
+		if !slices.Contains(imageFormats, f) {
+			return usagef("--format: unknown format %q%s", f, hintOf(diag.DidYouMean(f, imageFormats), "it is one or more of "+strings.Join(imageFormats, ", ")))
+		}
+	}
+	return nil
+}
+
+// wants tells whether a format is to be written.
+func (c *composer) wants(format string) bool { return slices.Contains(c.o.formats, format) }
+
 // printImages prints what became of each image.
 func (c *composer) printImages(ctx context.Context, specs []*images.Spec, rows [][]imageRow, failed []error) error {
 	all := []any{}
@@ -104,7 +144,7 @@ func (c *composer) printImages(ctx context.Context, specs []*images.Spec, rows [
 		}
 		for _, r := range rows[i] {
 			all = append(all, r)
-			lines = append(lines, []string{r.Image, strconv.Itoa(r.Packages), strconv.Itoa(r.Files), shortSize(r.Size), strconv.Itoa(r.Layers), shortDuration(time.Duration(r.Seconds * float64(time.Second))), relative(r.Layout)})
+			lines = append(lines, []string{r.Image, strconv.Itoa(r.Packages), strconv.Itoa(r.Files), shortSize(r.Size), strconv.Itoa(r.Layers), shortDuration(time.Duration(r.Seconds * float64(time.Second))), relative(cmp.Or(r.Layout, r.Archive, r.RootFS, r.CPIO))})
 		}
 	}
 	if c.json {
@@ -136,32 +176,76 @@ func (c *composer) write(ctx context.Context, s *images.Spec) ([]imageRow, error
 	if dir == "" {
 		dir = filepath.Join(c.ws.path(c.ws.Output), "images")
 	}
-	layout := filepath.Join(dir, s.Name())
 	c.begin(s, "write")
-	if err := images.WriteLayout(ctx, relative(layout), composed...); err != nil {
-		return nil, err
-	}
 	tag := c.o.tag
 	if tag == "" {
 		tag = s.Name() + ":latest"
 	}
-	var rows []imageRow
-	for _, image := range composed {
-		several := len(composed) > 1
-		archive, sbom := filepath.Join(dir, image.About.FileName(".tar", several)), filepath.Join(dir, image.About.FileName(".spdx.json", several))
-		if err := image.WriteArchive(ctx, relative(archive), tag); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	var layout, archive string
+	if c.wants("docker") { // which reads the tag first
+		archive = filepath.Join(dir, s.Name()+".tar")
+		if err := images.WriteArchive(ctx, relative(archive), tag, composed...); err != nil {
 			return nil, err
 		}
-		if err := image.WriteSBOM(relative(sbom)); err != nil {
+	}
+	if c.wants("oci") {
+		layout = filepath.Join(dir, s.Name())
+		if err := images.WriteLayout(ctx, relative(layout), tagOf(tag), composed...); err != nil {
+			return nil, err
+		}
+	}
+	var rows []imageRow
+	for _, image := range composed {
+		file := func(suffix string) string {
+			return filepath.Join(dir, image.About.FileName(suffix, len(composed) > 1))
+		}
+		row := imageRow{
+			Image: s.Name(), Arch: image.About.Arch, Digest: image.About.Digest, Packages: len(image.About.Packages), Files: image.About.Files,
+			Size: image.About.Size, Layers: len(image.About.Layers), Layout: layout, Archive: archive, SBOM: file(".spdx.json"), Lock: c.lockUsed(s),
+		}
+		if err := c.writeRoots(ctx, s, image, file, &row); err != nil {
+			return nil, err
+		}
+		if err := image.WriteSBOM(relative(row.SBOM)); err != nil {
 			return nil, err
 		}
 		for _, w := range image.About.Warnings {
 			fmt.Fprintf(c.said, "%s: warning: %s\n", relative(s.Path), plain(strings.TrimSpace(w.Package+" "+w.Text)))
 		}
-		rows = append(rows, imageRow{
-			Image: s.Name(), Arch: image.About.Arch, Digest: image.About.Digest, Packages: len(image.About.Packages), Files: image.About.Files,
-			Size: image.About.Size, Layers: len(image.About.Layers), Seconds: time.Since(start).Seconds(), Layout: layout, Archive: archive, SBOM: sbom, Lock: c.lockUsed(s),
-		})
+		row.Seconds = time.Since(start).Seconds()
+		rows = append(rows, row)
 	}
 	return rows, nil
+}
+
+// writeRoots writes the image's root file system where that is wanted.
+func (c *composer) writeRoots(ctx context.Context, s *images.Spec, image *images.Image, file func(string) string, row *imageRow) error {
+	if c.wants("rootfs") {
+		row.RootFS = file(image.RootSuffix("rootfs"))
+		if err := image.WriteRootFS(ctx, relative(row.RootFS)); err != nil {
+			return err
+		}
+	}
+	if c.wants("cpio") {
+		row.CPIO = file(image.RootSuffix("cpio"))
+		lost, err := image.WriteCPIO(ctx, relative(row.CPIO))
+		if err != nil {
+			return err
+		}
+		for _, p := range lost {
+			fmt.Fprintf(c.said, "%s: warning: /%s has extended attributes, which cpio has not\n", relative(s.Path), plain(p))
+		}
+	}
+	return nil
+}
+
+// tagOf is what stands behind the name: "latest" of registry:5000/nginx:latest.
+func tagOf(tag string) string {
+	if at := strings.LastIndexByte(tag, ':'); at > strings.LastIndexByte(tag, '/') {
+		return tag[at+1:]
+	}
+	return "latest"
 }
