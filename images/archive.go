@@ -27,14 +27,32 @@ func (i *Image) WriteArchive(ctx context.Context, file, tag string) error {
 // that older ones read. These know no architectures: there, with several images, each has
 // the architecture behind its tag, nginx:latest-amd64, as apko has it.
 func WriteArchive(ctx context.Context, file, tag string, images ...*Image) error {
-	ref, err := name.NewTag(tag, name.WithDefaultRegistry(""))
+	ref, err := parseTag(tag)
 	if err != nil {
-		return fmt.Errorf("tag %q: %w", tag, err)
+		return err
 	}
 	if err := writeArchive(ctx, file, ref, images); err != nil {
 		return fmt.Errorf("write image archive %s: %w", file, err)
 	}
 	return nil
+}
+
+// ParseTag checks a tag, and gives what stands behind the name in it: "1.2" of
+// registry:5000/nginx:1.2, and "latest" where nothing does.
+func ParseTag(tag string) (string, error) {
+	ref, err := parseTag(tag)
+	if err != nil {
+		return "", err
+	}
+	return ref.TagStr(), nil
+}
+
+func parseTag(tag string) (name.Tag, error) {
+	ref, err := name.NewTag(tag, name.WithDefaultRegistry(""))
+	if err != nil {
+		return ref, fmt.Errorf("tag %q: %w", tag, err)
+	}
+	return ref, nil
 }
 
 // saved is an image in the list of docker save, manifest.json.

@@ -80,6 +80,11 @@ func (a *app) runImageBuild(ctx context.Context, o imageOptions, names []string)
 	if err := checkFormats(&o); err != nil {
 		return err
 	}
+	if o.tag != "" { // before anything is composed
+		if _, err := images.ParseTag(o.tag); err != nil {
+			return usagef("--tag: %v", err)
+		}
+	}
 	c, err := a.openComposer(o)
 	if err != nil {
 		return err
@@ -185,15 +190,19 @@ func (c *composer) write(ctx context.Context, s *images.Spec) ([]imageRow, error
 		return nil, err
 	}
 	var layout, archive string
-	if c.wants("docker") { // which reads the tag first
-		archive = filepath.Join(dir, s.Name()+".tar")
-		if err := images.WriteArchive(ctx, relative(archive), tag, composed...); err != nil {
+	if c.wants("oci") {
+		layout = filepath.Join(dir, s.Name())
+		version, err := images.ParseTag(tag)
+		if err != nil {
+			return nil, err
+		}
+		if err := images.WriteLayout(ctx, relative(layout), version, composed...); err != nil {
 			return nil, err
 		}
 	}
-	if c.wants("oci") {
-		layout = filepath.Join(dir, s.Name())
-		if err := images.WriteLayout(ctx, relative(layout), tagOf(tag), composed...); err != nil {
+	if c.wants("docker") {
+		archive = filepath.Join(dir, s.Name()+".tar")
+		if err := images.WriteArchive(ctx, relative(archive), tag, composed...); err != nil {
 			return nil, err
 		}
 	}
@@ -240,12 +249,4 @@ func (c *composer) writeRoots(ctx context.Context, s *images.Spec, image *images
 		}
 	}
 	return nil
-}
-
-// tagOf is what stands behind the name: "latest" of registry:5000/nginx:latest.
-func tagOf(tag string) string {
-	if at := strings.LastIndexByte(tag, ':'); at > strings.LastIndexByte(tag, '/') {
-		return tag[at+1:]
-	}
-	return "latest"
 }

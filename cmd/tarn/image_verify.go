@@ -219,7 +219,7 @@ func besideOf(client *registry.Client, opened *view.Opened) (attest.Beside, erro
 	case "OCI layout":
 		return attest.Layout(strings.TrimPrefix(opened.Ref, "oci:")), nil
 	}
-	return nil, usagef("%s: nothing is signed in a %s\n  hint: --unsigned checks the digests alone", opened.Ref, opened.Kind)
+	return nil, usagef("%s: nothing beside an image is in an archive, so nothing is signed (%s)\n  hint: --unsigned checks the digests alone", opened.Ref, opened.Kind)
 }
 
 // examine reads what lies beside a part.
