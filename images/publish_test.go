@@ -75,7 +75,7 @@ func TestIndex(t *testing.T) {
 		t.Errorf("in another order: %v", err)
 	}
 	dir := filepath.Join(t.TempDir(), "layout")
-	if err := images.WriteLayout(t.Context(), dir, both...); err != nil {
+	if err := images.WriteLayout(t.Context(), dir, "", both...); err != nil {
 		t.Fatal(err)
 	}
 	if other, err = images.LayoutIndex(dir); err != nil || digest(other) != digest(index) {
