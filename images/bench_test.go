@@ -2,6 +2,7 @@ package images_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -101,4 +102,41 @@ func BenchmarkCompose(b *testing.B) {
 			}
 		}
 	})
+}
+
+// Reading the lock of an image of 300 packages, and finding that it fits.
+func BenchmarkReadLock(b *testing.B) {
+	st := openStore(b)
+	var packages []images.Package
+	lock := &images.Lock{Version: "v1", Config: &images.LockConfig{World: []string{"p000"}}}
+	for i := range 300 {
+		c := contents{name: fmt.Sprintf("p%03d", i), version: "1.0-r0", files: []string{fmt.Sprintf("0644 usr/share/p%03d x", i)}}
+		for j := 1; j < 8; j++ {
+			c.lines = append(c.lines, fmt.Sprintf("depend = p%03d", (i+j)%300))
+		}
+		packages = append(packages, put(b, st, c)...)
+		locked, err := images.LockPackage(st, packages[i].Digest, apk.ArchX86_64, "r/x86_64/"+packages[i].Entry.FileName())
+		if err != nil {
+			b.Fatal(err)
+		}
+		lock.Contents.Packages = append(lock.Contents.Packages, locked)
+	}
+	data, err := json.Marshal(lock)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := load(b, "contents: {packages: [p000]}\n")
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		l, err := images.ReadLock("web.lock.json", data)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if diffs := l.Satisfies(s.World, packages); len(diffs) > 0 {
+			b.Fatal(diffs)
+		}
+		if _, err := l.Fetch(b.Context(), st, apk.ArchX86_64, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -337,6 +337,9 @@ func TestStale(t *testing.T) {
 		{"a need is open", "web", []string{"web"}, []contents{web}, []string{"web-2.0-r1 asks for so:lib.so.1, which nothing in the lock is"}},
 		{"something is excluded", "[web, evil]", []string{"evil", "web"}, []contents{lib, web, evil}, []string{"web-2.0-r1 excludes evil-1-r0, which is in the lock"}},
 		{"nobody asks for it", "web", []string{"web"}, []contents{lib, web, extra}, []string{"nothing asks for extra-1-r0"}},
+		{"it came by install_if", "web", []string{"web"}, []contents{lib, web, {name: "extra", version: "1-r0", lines: []string{"install_if = web lib"}, files: []string{"0644 usr/share/extra x"}}}, nil},
+		{"its install_if is not there", "web", []string{"web"}, []contents{lib, web, {name: "extra", version: "1-r0", lines: []string{"install_if = web doc"}, files: []string{"0644 usr/share/extra x"}}},
+			[]string{"nothing asks for extra-1-r0"}},
 		{"apko has its reasons", "web", nil, []contents{lib, web, extra}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {

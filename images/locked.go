@@ -30,6 +30,7 @@ type LostError struct {
 
 // LostPackage is one of them.
 type LostPackage struct {
+	Name     string   // e.g. nginx
 	Package  string   // e.g. nginx-1.26.3-r0
 	Place    string   // in the lock
 	AskedBy  []string // who needs it, as far as the packages that are there tell
@@ -202,7 +203,7 @@ func (p *LockedPackage) fetch(ctx context.Context, st *store.Store, arch apk.Arc
 	if p.UnsignedSHA256 == "" {
 		wanted.FileSize = p.size() // another signature may be longer
 	}
-	lost := &LostPackage{Package: p.FullName(), Place: p.Here.String()}
+	lost := &LostPackage{Name: p.Name, Package: p.FullName(), Place: p.Here.String()}
 	var wrong error
 	for _, source := range p.nearest(sources) {
 		digest, err := fetchFrom(ctx, st, source, arch, wanted)

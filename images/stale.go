@@ -205,20 +205,47 @@ func (l *Lock) Satisfies(world []solve.Requirement, packages []Package) []string
 	if len(diffs) > 0 || l.Config == nil || len(l.Config.World) == 0 {
 		return diffs
 	}
-	g := solve.NewGraph(all, untagged(world), solve.Options{AnyRevision: true})
+	needed := needed(world, all, offering)
 	for _, p := range all {
-		if ways, _ := g.Chains(p, 1); len(ways) == 0 {
+		if !needed[p] {
 			diffs = append(diffs, fmt.Sprintf("nothing asks for %s", p.FullName()))
 		}
 	}
 	return diffs
 }
 
-// untagged is a world without tags: a lock does not say behind which its packages stood.
-func untagged(world []solve.Requirement) []solve.Requirement {
-	plain := slices.Clone(world)
-	for i := range plain {
-		plain[i].Tag = ""
+// needed are the packages that a world asks for, what these need, and what came of itself
+// since all of its install_if is there.
+func needed(world []solve.Requirement, all []*solve.Package, offering map[string][]*solve.Package) map[*solve.Package]bool {
+	reached := map[*solve.Package]bool{}
+	var reach func(d apk.Dependency, o solve.Options)
+	reach = func(d apk.Dependency, o solve.Options) {
+		if d.Conflict {
+			return
+		}
+		for _, p := range offering[d.Name] {
+			if !reached[p] && p.Offers(d, o) {
+				reached[p] = true
+				for _, need := range p.Depends {
+					reach(need, solve.Options{})
+				}
+			}
+		}
 	}
-	return plain
+	for _, r := range world {
+		reach(r.Dependency, solve.Options{AnyRevision: true})
+	}
+	for more := true; more; {
+		more = false
+		for _, p := range all {
+			fulfilled := func(d apk.Dependency) bool {
+				return d.Conflict || slices.ContainsFunc(offering[d.Name], func(q *solve.Package) bool { return reached[q] && q.Offers(d, solve.Options{}) })
+			}
+			if !reached[p] && len(p.InstallIf) > 0 && !slices.ContainsFunc(p.InstallIf, func(d apk.Dependency) bool { return !fulfilled(d) }) {
+				more = true
+				reach(apk.Dependency{Name: p.Name, Op: apk.Equal, Version: p.Version}, solve.Options{})
+			}
+		}
+	}
+	return reached
 }

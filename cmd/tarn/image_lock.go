@@ -483,6 +483,15 @@ func (c *composer) stale(lock *images.Lock, s *images.Spec, differences []string
 func (c *composer) lockedPackages(ctx context.Context, s *images.Spec, arch apk.Arch, lock *images.Lock, from *packageSources) ([]images.Package, error) {
 	c.begin(s, "fetch")
 	packages, err := lock.Fetch(ctx, c.store, arch, from.located())
+	if lost, is := errors.AsType[*images.LostError](err); is {
+		for i, p := range lost.Packages {
+			for _, r := range s.World {
+				if r.Name == p.Name && !r.Conflict {
+					lost.Packages[i].AskedBy = append([]string{r.From + " asks " + r.String()}, p.AskedBy...)
+				}
+			}
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
