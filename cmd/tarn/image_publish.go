@@ -234,6 +234,7 @@ func (c *composer) publications(ctx context.Context, client *registry.Client, o 
 		return all, nil
 	}
 	var all []publication
+	var files []string
 	for _, text := range names {
 		if isLayout(text) {
 			to, err := targets(filepath.Base(filepath.Clean(text)))
@@ -247,29 +248,42 @@ func (c *composer) publications(ctx context.Context, client *registry.Client, o 
 			all = append(all, publication{name: text, index: index, tags: to})
 			continue
 		}
-		specs, err := c.specs([]string{text})
+		files = append(files, text)
+	}
+	if len(files) == 0 {
+		return all, nil
+	}
+	specs, err := c.specs(files)
+	if err != nil {
+		return nil, err
+	}
+	made := make([]publication, len(specs))
+	for n, s := range specs {
+		to, err := targets(s.Name())
 		if err != nil {
 			return nil, err
 		}
-		to, err := targets(specs[0].Name())
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, publication{name: specs[0].Name(), tags: to})
-		p := &all[len(all)-1]
-		if p.composed, err = c.compose(ctx, specs[0]); err != nil {
-			return nil, err
-		}
-		for _, image := range p.composed {
-			for _, w := range image.About.Warnings {
-				fmt.Fprintf(c.err, "%s: warning: %s\n", relative(specs[0].Path), plain(strings.TrimSpace(w.Package+" "+w.Text)))
-			}
-		}
-		if p.index, err = images.Index(p.composed...); err != nil {
-			return nil, err
+		made[n] = publication{name: s.Name(), tags: to}
+	}
+	// Nothing is pushed where something could not be composed.
+	failed, err := c.each(ctx, specs, defaultImages(), func(ctx context.Context, n int, s *images.Spec) (string, error) {
+		return "", made[n].compose(ctx, c, s)
+	})
+	return append(all, made...), errors.Join(append(failed, err)...)
+}
+
+// compose composes the image of a publication.
+func (p *publication) compose(ctx context.Context, c *composer, s *images.Spec) (err error) {
+	if p.composed, err = c.compose(ctx, s); err != nil {
+		return err
+	}
+	for _, image := range p.composed {
+		for _, w := range image.About.Warnings {
+			fmt.Fprintf(c.said, "%s: warning: %s\n", relative(s.Path), plain(strings.TrimSpace(w.Package+" "+w.Text)))
 		}
 	}
-	return all, nil
+	p.index, err = images.Index(p.composed...)
+	return err
 }
 
 // isReference tells whether an argument is where an image goes to, and not an image: it has

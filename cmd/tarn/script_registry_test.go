@@ -34,11 +34,11 @@ import (
 // $REGISTRY. KIND is debian, for Debian's docker-registry, which lists no referrers, or
 // oci, for go-containerregistry's own, which does. Features: flaky fails half of the
 // requests; down answers nothing but that it is overloaded; tamper changes a byte of
-// every layer that is read; login lets in nobody but the user "me" with the password
+// every layer that is read; untagged takes no tags but those of signatures; login lets in nobody but the user "me" with the password
 // "s3cret".
 func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
-		ts.Fatalf("usage: registry oci|debian [flaky|down|tamper|login]...")
+		ts.Fatalf("usage: registry oci|debian [flaky|down|tamper|untagged|login]...")
 	}
 	var h http.Handler
 	switch args[0] {
@@ -55,6 +55,8 @@ func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 			h = failHalf(h)
 		case "down":
 			h = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+		case "untagged":
+			h = refuseTags(h)
 		case "tamper":
 			h = tamper(h)
 		case "login":
@@ -125,6 +127,17 @@ func failHalf(h http.Handler) http.Handler {
 		default:
 			h.ServeHTTP(w, r)
 		}
+	})
+}
+
+func refuseTags(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, tag, found := strings.Cut(r.URL.Path, "/manifests/"); found && r.Method == http.MethodPut && !strings.HasPrefix(tag, "sha256") {
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `{"errors":[{"code":"DENIED","message":"tags are kept"}]}`)
+			return
+		}
+		h.ServeHTTP(w, r)
 	})
 }
 

@@ -103,6 +103,9 @@ func (c *Client) init() error {
 		if retry.Pause == 0 {
 			retry.Pause, retry.MaxPause = 50*time.Millisecond, 4*time.Second
 		}
+		if retry.Insist == 0 {
+			retry.Insist = 20
+		}
 		report, inner, keys := c.Report, c.Transport, c.Keychain
 		if report == nil {
 			report = func(Event) {}
