@@ -37,12 +37,13 @@ sandbox: needs build ## the promises of sandboxes, by backend, as root and as an
 race: needs tools ## all tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -timeout 90m -race ./...
 
-demo: build ## the main job: packages from source, images, nginx served out of one
+demo: build ## the main job: packages from source, images, nginx and redis served out of them
 	@mkdir -p $(OUT)/demo
 	$(BIN)/tarn build --json > $(OUT)/demo/built.json
 	$(BIN)/tarn test --json > $(OUT)/demo/tested.json
 	$(BIN)/tarn image build --json > $(OUT)/demo/composed.json
-	@$(BIN)/demo -built $(OUT)/demo/built.json -tested $(OUT)/demo/tested.json -composed $(OUT)/demo/composed.json
+	$(BIN)/tarn image test --json > $(OUT)/demo/served.json
+	@$(BIN)/demo -built $(OUT)/demo/built.json -tested $(OUT)/demo/tested.json -composed $(OUT)/demo/composed.json -served $(OUT)/demo/served.json
 
 reproduce: build ## build all of it again: elsewhere, as another user, with other jobs; compare bytes
 	.ci/reproduce

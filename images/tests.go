@@ -107,6 +107,12 @@ type TestQuestion struct {
 	Stderr  string            `yaml:"stderr" json:"stderr,omitempty"`
 	Matches string            `yaml:"matches" json:"matches,omitempty"` // a regular expression for body, what comes, or all that is printed
 	Within  time.Duration     `yaml:"within" json:"within,omitempty"`   // 10 s when 0
+
+	// Refused says that there must be no answer: nothing listens, or who asks is not let in.
+	Refused bool `yaml:"refused" json:"refused,omitempty"`
+	// Trusts says whose certificate is taken over TLS: "test", that of the test's
+	// authority, which is the default, or "image", those of the image's own bundle.
+	Trusts string `yaml:"trusts" json:"trusts,omitempty"`
 }
 
 // TestStop says how a service must end when a container is stopped.
@@ -306,8 +312,8 @@ func (l *loader) checkTestService(s *Spec, t *TestService) {
 
 // questionKeys says which keys go with which kind of question.
 var questionKeys = map[string][]string{
-	"get": {"method", "headers", "send", "status", "answers", "body", "matches", "within"},
-	"tcp": {"tls", "send", "receive", "matches", "within"},
+	"get": {"method", "headers", "send", "status", "answers", "body", "matches", "within", "refused", "trusts"},
+	"tcp": {"tls", "send", "receive", "matches", "within", "refused", "trusts"},
 	"run": {"input", "status", "stdout", "stderr", "matches", "within"},
 }
 
@@ -338,13 +344,28 @@ func (l *loader) checkQuestion(t *TestService, q *TestQuestion) {
 		if _, err := q.Address(); err != nil {
 			l.add(q.Here.Value("tcp"), "", "%v", err)
 		}
-		if q.Receive == "" && q.Matches == "" && q.Send != "" {
+		if q.Receive == "" && q.Matches == "" && q.Send != "" && !q.Refused {
 			l.add(q.Here.Key("send"), "say what must come back: receive: or matches:", "nothing is expected for what is sent")
 		}
 	default:
 		l.checkWords(q.Here.Value(kinds[0]), q.Run)
 	}
-	if secure && t.Certificate == nil {
+	if q.Refused {
+		for _, key := range []string{"status", "answers", "body", "receive"} {
+			if q.Here.Has(key) {
+				l.add(q.Here.Key(key), "\"matches\" holds the reason against a regular expression", "what is refused has no %q", key)
+			}
+		}
+	}
+	switch q.Trusts {
+	case "", "test", "image":
+	default:
+		l.add(q.Here.Value("trusts"), diag.DidYouMean(q.Trusts, []string{"test", "image"}), "unknown trust %q", q.Trusts)
+	}
+	if q.Here.Has("trusts") && !secure {
+		l.add(q.Here.Key("trusts"), "", "nothing is trusted where nothing is asked over TLS")
+	}
+	if secure && t.Certificate == nil && q.Trusts != "image" {
 		l.add(q.Here, "certificate: {file: /etc/tls/tls.crt, key: /etc/tls/tls.key}", "what is asked over TLS needs a \"certificate\" of the service to be checked against")
 	}
 	if q.Method != "" && !headerName.MatchString(q.Method) {

@@ -35,6 +35,7 @@ tests:
         - {tcp: 6379, send: PING}
         - {run: a b, body: x}
         - {get: "http://[::1]/", answers: {"a b": c}}
+        - {get: "http://[::1]/", refused: true, status: 200, trusts: imge}
     - listens: [80]
       mounts: {../x: y}
       certificate: {file: a, key: /b}
@@ -79,11 +80,16 @@ bad.yaml:23:23: nothing is expected for what is sent
   hint: say what must come back: receive: or matches:
 bad.yaml:24:22: "body" does not go with "run"
 bad.yaml:25:44: "a b: c" cannot be a header field
-bad.yaml:26:7: the image has no entrypoint that could be started
+bad.yaml:26:49: what is refused has no "status"
+  hint: "matches" holds the reason against a regular expression
+bad.yaml:26:62: nothing is trusted where nothing is asked over TLS
+bad.yaml:26:70: unknown trust "imge"
+  hint: did you mean "image"?
+bad.yaml:27:7: the image has no entrypoint that could be started
   hint: name the program by "run"
-bad.yaml:27:16: "../x" is not a clean absolute path outside /proc, /dev and /sys
-bad.yaml:28:27: "a" is not a clean absolute path
-32 problems in 1 file`
+bad.yaml:28:16: "../x" is not a clean absolute path outside /proc, /dev and /sys
+bad.yaml:29:27: "a" is not a clean absolute path
+35 problems in 1 file`
 	_, err := images.Load(fstest.MapFS{"bad.yaml": {Data: []byte(text)}}, "bad.yaml")
 	if err == nil {
 		t.Fatal("no mistake found")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -34,6 +35,24 @@ type testedRow struct {
 	State string `json:"state"`
 }
 
+// servedRow is one image in what tarn image test --json prints.
+type servedRow struct {
+	Image string `json:"image"`
+	State string `json:"state"`
+	Tests []struct {
+		Test    string `json:"test"`
+		Answers []struct {
+			Question string `json:"question"`
+			Proto    string `json:"proto"`
+			Status   int    `json:"status"`
+			Server   string `json:"server"`
+			TLS      string `json:"tls"`
+			Bytes    int    `json:"bytes"`
+			Refused  string `json:"refused"`
+		} `json:"answers"`
+	} `json:"tests"`
+}
+
 func read[T any](file string) ([]T, error) {
 	if file == "" {
 		return nil, nil
@@ -49,8 +68,8 @@ func read[T any](file string) ([]T, error) {
 	return rows, nil
 }
 
-// summary prints what was built and composed, and what the client saw.
-func summary(w io.Writer, builtFile, testedFile, composedFile string, f *fetched) error {
+// summary prints what was built and composed, and what the images' services answered.
+func summary(w io.Writer, builtFile, testedFile, composedFile, servedFile string) error {
 	built, err := read[builtRow](builtFile)
 	if err != nil {
 		return err
@@ -81,13 +100,44 @@ func summary(w io.Writer, builtFile, testedFile, composedFile string, f *fetched
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nnginx out of the image: %s, %s, %d bytes, %s, certificate of %q, in %.1fs\n", f.Status, f.Server, f.Bytes, f.TLS, f.Issuer, f.took.Seconds())
-	fmt.Fprintf(w, "a client that trusts the image's %d CAs and a wrong one: %s\n", f.Bundle, f.Refused)
-	tests := map[string]int{}
-	for _, r := range tested {
-		tests[r.State]++
+	served, err := read[servedRow](servedFile)
+	if err != nil {
+		return err
 	}
-	fmt.Fprintf(w, "tests: passed %d, cached %d, untested %d\n", tests["passed"], tests["cached"], tests["untested"])
+	fmt.Fprintln(w)
+	tries := map[string]int{}
+	for _, r := range served {
+		tries[r.State]++
+		r.print(w)
+	}
+	states := map[string]int{}
+	for _, r := range tested {
+		states[r.State]++
+	}
+	fmt.Fprintf(w, "tests of packages: passed %d, cached %d, untested %d\n", states["passed"], states["cached"], states["untested"])
+	fmt.Fprintf(w, "tests of images: passed %d, cached %d, untested %d\n", tries["passed"], tries["cached"], tries["untested"])
 	fmt.Fprintf(w, "built %d, cached %d\n", count["built"], count["cached"])
 	return nil
+}
+
+// print tells what the services of an image answered; -dev images have the same ones.
+func (r *servedRow) print(w io.Writer) {
+	if strings.HasSuffix(r.Image, "-dev") {
+		return
+	}
+	for _, test := range r.Tests {
+		for _, a := range test.Answers {
+			answer := fmt.Sprintf("%d bytes", a.Bytes)
+			switch {
+			case a.Refused != "":
+				answer = "refused: " + a.Refused
+			case a.Proto != "":
+				answer = fmt.Sprintf("%s %d, %d bytes", a.Proto, a.Status, a.Bytes)
+			}
+			if a.TLS != "" {
+				answer += ", " + a.TLS
+			}
+			fmt.Fprintf(w, "%s: %s: %s\n", r.Image, a.Question, answer)
+		}
+	}
 }

@@ -56,14 +56,14 @@ var stages = map[string][]string{
 
 // only lists the packages that may import what reaches out of the program.
 var only = map[string][]string{
-	// The demo asks the nginx of an image for a page, on loopback; what ends in "test"
+	// Tests of images ask services of theirs, on a sandbox's loopback; what ends in "test"
 	// serves archives to tests, on loopback.
-	"net/http": {"pkg/web", "build/source", "build/seed", "repo", "images/registry", "images/tests", "pkg/sandbox/service", "cmd/demo", "build/source/mirrortest", "pkg/debian/debiantest"},
+	"net/http": {"pkg/web", "build/source", "build/seed", "repo", "images/registry", "images/tests", "pkg/sandbox/service", "build/source/mirrortest", "pkg/debian/debiantest"},
 	// Who gets bytes from outside: the client is shared, and whoever uses it checks them.
 	module + "pkg/web": {"build/source", "build/seed", "repo", "images/registry"},
 	// Whoever talks with registries does so through one package.
 	"github.com/google/go-containerregistry/pkg/v1/remote": {"images/registry"},
-	"os/exec": {"pkg/sandbox", "pkg/host", "cmd/demo"},
+	"os/exec": {"pkg/sandbox", "pkg/host"},
 	// Who may open a sandbox that has a network: prefetching, and the exceptions that a
 	// workspace names. What runs the steps of builds can't.
 	module + "pkg/sandbox/online": {"pkg/sandbox", "build/source/prefetch", "cmd/tarn"},

@@ -72,13 +72,14 @@ var languages = map[string]language{
 	"image": {
 		read: reflect.TypeFor[images.Spec](), title: "an image file of tarn or apko",
 		shapes: map[string]func(*yamlread.Schema){
-			"archs":                oneOfArches,
-			"entrypoint.type":      oneOf("", "service-bundle"),
-			"format":               oneOf("", "tar"),
-			"layering.compression": oneOf("", "gzip", "zstd", "none"),
-			"layering.strategy":    oneOf("", "single", "origin", "package"),
-			"paths.type":           oneOf("directory", "empty-file", "hardlink", "symlink", "permissions"),
-			"tests.files.type":     oneOf("", "file", "directory", "symlink"),
+			"archs":                     oneOfArches,
+			"entrypoint.type":           oneOf("", "service-bundle"),
+			"format":                    oneOf("", "tar"),
+			"layering.compression":      oneOf("", "gzip", "zstd", "none"),
+			"layering.strategy":         oneOf("", "single", "origin", "package"),
+			"paths.type":                oneOf("directory", "empty-file", "hardlink", "symlink", "permissions"),
+			"tests.files.type":          oneOf("", "file", "directory", "symlink"),
+			"tests.services.ask.trusts": oneOf("", "test", "image"),
 
 			"size-limit":            func(s *yamlread.Schema) { s.Pattern = `^[0-9]+(\.[0-9]+)? ?([kKmMgG]?[iI]?[bB]?)$` },
 			"policy.setuid":         oneOf("", "allow", "deny"),

@@ -74,6 +74,7 @@ type Answer struct {
 	Server   string `json:"server,omitempty"` // as HTTP's header field says
 	TLS      string `json:"tls,omitempty"`
 	Bytes    int    `json:"bytes"`
+	Refused  string `json:"refused,omitempty"` // why there was no answer, where there was to be none
 }
 
 // Runner runs tests.

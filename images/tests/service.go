@@ -118,13 +118,19 @@ func (set *setting) task(root *Root, s *images.TestService, argv []string, autho
 		if err != nil {
 			return nil, nil, err
 		}
-		add(address)
+		if !q.Refused || q.Trusts != "" {
+			add(address)
+		}
+		trusted, err := root.trusted(q, authorities)
+		if err != nil {
+			return nil, nil, err
+		}
 		question := service.Question{Within: cmp.Or(q.Within, answerTime)}
 		switch {
 		case q.Get != "":
-			question.HTTP = &service.HTTP{Method: cmp.Or(q.Method, http.MethodGet), URL: q.Get, Headers: q.Headers, Body: q.Send, Authorities: authorities}
+			question.HTTP = &service.HTTP{Method: cmp.Or(q.Method, http.MethodGet), URL: q.Get, Headers: q.Headers, Body: q.Send, Authorities: trusted}
 		case q.TCP != "":
-			question.TCP = &service.TCP{Address: address, TLS: q.TLS, Authorities: authorities, Send: q.Send, Until: q.Receive, Enough: q.Matches}
+			question.TCP = &service.TCP{Address: address, TLS: q.TLS, Authorities: trusted, Send: q.Send, Until: q.Receive, Enough: q.Matches}
 		default:
 			words, err := shellquote.Split(q.Run)
 			if err != nil {
@@ -140,6 +146,21 @@ func (set *setting) task(root *Root, s *images.TestService, argv []string, autho
 	}
 	return t, nil, nil
 }
+
+// trusted are the certificates that are believed when a question is asked.
+func (root *Root) trusted(q *images.TestQuestion, own []byte) ([]byte, error) {
+	if q.Trusts != "image" {
+		return own, nil
+	}
+	n, found := root.Tree.Stat(bundle)
+	if !found {
+		return nil, &unfitError{"the image has no bundle of certificates to trust: /" + bundle}
+	}
+	return content(n)
+}
+
+// bundle is where an image's certificates stand.
+const bundle = "etc/ssl/certs/ca-certificates.crt"
 
 // judgement holds what was seen of a service against what should have been.
 type judgement struct {
@@ -231,8 +252,23 @@ func (j judgement) answer(q *images.TestQuestion, a *service.Answer) {
 		}
 		j.result.Failures = append(j.result.Failures, f)
 	}
-	if a.Error != "" {
-		wrong("%s", strings.TrimPrefix(a.Error, cmp.Or(q.Method, "Get")+" "+fmt.Sprintf("%q: ", q.Get)))
+	// The client repeats the question in its errors.
+	_, reason, repeated := strings.Cut(a.Error, fmt.Sprintf("%q: ", q.Get))
+	if !repeated {
+		reason = a.Error
+	}
+	switch {
+	case q.Refused && a.Error == "":
+		wrong("it was answered, and has to be refused")
+		return
+	case q.Refused:
+		j.result.Answers[len(j.result.Answers)-1].Refused = reason
+		if !regexp.MustCompile(q.Matches).MatchString(reason) {
+			wrong("it was refused (%s), and the reason does not match %s", reason, q.Matches)
+		}
+		return
+	case a.Error != "":
+		wrong("%s", reason)
 		return
 	}
 	all := string(a.Body) + string(a.Stderr)
