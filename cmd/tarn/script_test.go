@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -249,7 +250,8 @@ func serveGit(ts *testscript.TestScript, neg bool, args []string) {
 	path, err := exec.Command("git", "--exec-path").Output()
 	ts.Check(err)
 	startServer(ts, &cgi.Handler{
-		Path: filepath.Join(strings.TrimSpace(string(path)), "git-http-backend"),
+		Path:   filepath.Join(strings.TrimSpace(string(path)), "git-http-backend"),
+		Stderr: io.Discard, // what is not there, the script sees for itself
 		Env: []string{"GIT_PROJECT_ROOT=" + ts.MkAbs(args[0]), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1",
 			"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"},
 	}, args[1:])

@@ -9,12 +9,12 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/tarn-build/tarn/build/source"
+	"github.com/tarn-build/tarn/pkg/host"
 )
 
 // Run holds a mirror to its promises. New makes one that has the files; each is
@@ -77,12 +77,13 @@ func RunGit(t *testing.T, bare, address string, new func(t *testing.T) source.Gi
 			if err != nil || len(copies) == 0 {
 				t.Fatalf("%s: %v, %v", spelling, copies, err)
 			}
-			want, err := exec.Command("git", "--git-dir", bare, "for-each-ref", "--format=%(objectname)\t%(refname)").Output()
+			git := host.GitOptions{Protocols: []string{"file", "http"}}
+			want, err := host.Git(ctx, git, "--git-dir", bare, "for-each-ref", "--format=%(objectname)\t%(refname)")
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, c := range copies {
-				out, err := exec.Command("git", "ls-remote", "--refs", "--", c).Output()
+				out, err := host.Git(ctx, git, "ls-remote", "--refs", "--", c)
 				if err != nil || string(out) != string(want) {
 					t.Errorf("%s: %s has\n%s, %v, want\n%s", spelling, c, out, err, want)
 				}
