@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/tarn-build/tarn/pkg/apk"
@@ -48,14 +49,20 @@ type ConflictError []Conflict
 const shownConflicts = 20
 
 func (e ConflictError) Error() string {
-	var b strings.Builder
-	for i, c := range e {
-		if i == shownConflicts {
-			fmt.Fprintf(&b, "and %d more paths\n", len(e)-i)
-			break
+	var lines []string
+	for _, c := range e {
+		if line := c.Error(); !slices.Contains(lines, line) {
+			lines = append(lines, line)
 		}
-		b.WriteString(c.Error() + "\n")
 	}
+	var b strings.Builder
+	if len(lines) > 1 {
+		fmt.Fprintf(&b, "packages collide at %d paths:\n  ", len(lines))
+	}
+	if rest := len(lines) - shownConflicts; rest > 0 {
+		lines = append(lines[:shownConflicts], fmt.Sprintf("and %d more paths", rest))
+	}
+	b.WriteString(strings.Join(lines, "\n  ") + "\n")
 	b.WriteString("  hint: leave one of the packages out, or let one declare that it replaces the other")
 	return b.String()
 }

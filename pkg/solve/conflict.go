@@ -38,6 +38,9 @@ type Conflict struct {
 	// Chain tells why they cannot hold, each line following from what stands
 	// before it, e.g. "curl-8.5.0-r0 needs so:libssl.so.3, which libssl3-3.4.0-r0 provides".
 	Chain []string
+	// Unknown are further entries of the world that nothing has or provides, or whose tag
+	// no repository has, each as in a chain: of mistakes in what a person wrote, all are told at once.
+	Unknown []string
 	// Hints tell what to change.
 	Hints []string
 }
@@ -53,6 +56,7 @@ func (c *Conflict) Error() string {
 		between := fmt.Sprintf("(and so on, %d lines)", len(lines)-shownLines)
 		lines = slices.Concat(lines[:shownLines/2], []string{between}, lines[len(lines)-shownLines/2:])
 	}
+	lines = slices.Concat(lines, c.Unknown)
 	b.WriteString("no solution:")
 	if len(lines) > 1 {
 		b.WriteString("\n ")
@@ -68,6 +72,7 @@ func (c *Conflict) Error() string {
 // solution: as with apk, such a tag is no way to ask for whatever is there. It is for
 // those who know all sources; [Solve] sees packages only, and a source may have none.
 func CheckTags(world []Requirement, tags []string) error {
+	var c *Conflict
 	for _, r := range world {
 		if r.Tag == "" || slices.Contains(tags, r.Tag) {
 			continue
@@ -82,9 +87,20 @@ func CheckTags(world []Requirement, tags []string) error {
 			bare.Tag = ""
 			hint = fmt.Sprintf("name a repository that is tagged so (@%s), or ask %s", r.Tag, bare)
 		}
-		return &Conflict{Requirements: []Requirement{r}, Chain: []string{fmt.Sprintf("%s asks %s, and no repository is tagged %s", by, r, r.Tag)}, Hints: []string{hint}}
+		line := fmt.Sprintf("%s asks %s, and no repository is tagged %s", by, r, r.Tag)
+		if c == nil {
+			c = &Conflict{Requirements: []Requirement{r}, Chain: []string{line}}
+		} else {
+			c.Unknown = append(c.Unknown, line)
+		}
+		if !slices.Contains(c.Hints, hint) {
+			c.Hints = append(c.Hints, hint)
+		}
 	}
-	return nil
+	if c == nil {
+		return nil
+	}
+	return c
 }
 
 // conflict explains why the search found no solution.
@@ -113,7 +129,42 @@ func (s *search) conflict() *Conflict {
 			}
 		}
 	}
-	return &Conflict{Requirements: alone.world, Chain: alone.chain(facts), Hints: hints}
+	c := &Conflict{Requirements: alone.world, Chain: alone.chain(facts), Hints: hints}
+	s.unknown(c)
+	return c
+}
+
+// notTheOnly is a hint where there is no telling what else is wrong.
+const notTheOnly = "this is not the only conflict of the world"
+
+// unknown adds the entries of the world that nothing has or provides, besides those
+// that the conflict is about.
+func (s *search) unknown(c *Conflict) {
+	var names []string
+	for _, r := range s.world {
+		if r.Conflict || len(s.universe.Providers(r.Name)) > 0 || slices.Contains(c.Requirements, r) {
+			continue
+		}
+		by := r.From
+		if by == "" {
+			by = "world"
+		}
+		if all, ok := s.universe.(interface{ Names() []string }); ok && names == nil {
+			names = all.Names()
+		}
+		hint := "leave out " + r.String()
+		if near := diag.DidYouMean(r.Name, names); near != "" {
+			hint = r.Name + ": " + near
+		}
+		c.Unknown = append(c.Unknown, fmt.Sprintf("%s asks %s, which nothing provides", by, r))
+		c.Hints = append(c.Hints, hint)
+	}
+	if len(c.Unknown) > 0 {
+		if len(c.Requirements) == 1 && len(c.Hints) > 0 && strings.HasPrefix(c.Hints[0], "did you mean") {
+			c.Hints[0] = c.Requirements[0].Name + ": " + c.Hints[0]
+		}
+		c.Hints = slices.DeleteFunc(c.Hints, func(hint string) bool { return hint == notTheOnly })
+	}
 }
 
 // culprits gives a set of requirements without a solution, of which none can be
@@ -463,7 +514,7 @@ func (s *search) hints(culprits []Requirement) []string {
 	if hints := s.remedies(culprits, s.world); len(hints) > 0 {
 		return hints
 	}
-	return append(s.remedies(culprits, culprits), "this is not the only conflict of the world")
+	return append(s.remedies(culprits, culprits), notTheOnly)
 }
 
 // remedies gives, for each requirement in conflict, what to do about it so that the
