@@ -118,7 +118,7 @@ func (c *Client) init() error {
 		}
 		retry = retry.WithDefaults()
 		options := []remote.Option{
-			remote.WithTransport(&retrying{inner: inner, retry: retry, insecure: c.Insecure, report: report}),
+			remote.WithTransport(&retrying{inner: inner, retry: retry, insecure: c.Insecure, report: report, distrust: map[string]error{}}),
 			remote.WithAuthFromKeychain(keys), remote.WithUserAgent("tarn"), remote.WithJobs(4),
 			remote.WithRetryStatusCodes(), remote.WithRetryPredicate(again),
 			// These pauses do not end with the context: they stay short.
@@ -236,6 +236,8 @@ func (c *Client) explain(op string, ref name.Reference, err error) error {
 	if !is {
 		// Of two attempts, over TLS and without, the reason is the same.
 		if plain, is := errors.AsType[*insecureError](err); is {
+			e.Err = plain
+		} else if plain, is := errors.AsType[*certificateError](err); is {
 			e.Err = plain
 		} else if plain, is := errors.AsType[*net.OpError](err); is {
 			e.Err = plain

@@ -202,11 +202,16 @@ func TestMessages(t *testing.T) {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	})
 	good := serve(t, nil)
+	stranger := httptest.NewUnstartedServer(http.NotFoundHandler())
+	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
+	stranger.StartTLS()
+	t.Cleanup(stranger.Close)
 	for _, test := range []struct{ ref, want string }{
 		{deny + "/a:b", "read " + deny + "/a:b: not allowed: the registry says 401 (UNAUTHORIZED: authentication required)\n  hint: docker login " + deny},
 		{broken + "/a:b", "read " + broken + "/a:b: the registry says 502 (Bad Gateway)"},
 		{good + "/a:b", "read " + good + "/a:b: the registry does not have it (NAME_UNKNOWN: Unknown name)"},
-		{"127.0.0.1:1/a:b", "connection refused"},
+		{"127.0.0.1:1/a:b", "read 127.0.0.1:1/a:b: dial tcp 127.0.0.1:1: connect: connection refused"},
+		{strings.TrimPrefix(stranger.URL, "https://") + "/a:b", "certificate signed by unknown authority\n  hint: SSL_CERT_FILE"},
 		{"10.255.255.1:5000/a:b", "--insecure"},
 	} {
 		t.Run(test.ref, func(t *testing.T) {

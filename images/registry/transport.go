@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -47,11 +49,20 @@ type retrying struct {
 	retry    web.Retry
 	insecure bool
 	report   func(Event)
+
+	mu       sync.Mutex
+	distrust map[string]error // why the certificates of hosts are not trusted
 }
 
 func (t *retrying) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != "https" && !t.insecure && !isLoopback(r.URL.Hostname()) {
 		return nil, &insecureError{r.URL.Host}
+	}
+	if r.URL.Scheme != "https" {
+		// It speaks TLS: that its certificate is not trusted is no reason to go without.
+		if err := t.distrusted(r.URL.Host); err != nil {
+			return nil, err
+		}
 	}
 	if r.Method == http.MethodPatch && r.Body != nil {
 		body := r.Body
@@ -62,6 +73,12 @@ func (t *retrying) RoundTrip(r *http.Request) (*http.Response, error) {
 		response, err := t.inner.RoundTrip(r)
 		if err == nil {
 			response, err = whole(r, response)
+		}
+		if wrong, is := errors.AsType[*tls.CertificateVerificationError](err); is {
+			t.mu.Lock()
+			t.distrust[r.URL.Host] = &certificateError{wrong}
+			t.mu.Unlock()
+			return nil, t.distrusted(r.URL.Host)
 		}
 		failed := failure(response, err)
 		if failed == nil {
@@ -82,6 +99,19 @@ func (t *retrying) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
+}
+
+func (t *retrying) distrusted(host string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.distrust[host]
+}
+
+// certificateError says that a registry's certificate is not trusted.
+type certificateError struct{ err error }
+
+func (e *certificateError) Error() string {
+	return e.err.Error() + "\n  hint: SSL_CERT_FILE names a file of certificates to trust"
 }
 
 // sending tells how much of a body went out.
