@@ -279,11 +279,30 @@ func (r *Runner) prepare(root *Root, s surroundings) (*setting, error) {
 	}
 	set := &setting{env: root.environment(s.env), dir: cmp.Or(s.workDir, root.Config.WorkingDir, "/"), uid: uid, gid: gid, groups: root.groups(uid), release: release}
 	set.spec = sandbox.Spec{Layers: root.Layers, UID: uid, GID: gid, Limits: r.Limits, WorkPath: path.Dir(service.Path)}
-	if err := set.fill(root, dir, s); err != nil {
+	err = set.fill(root, dir, s)
+	if err == nil && !set.hasFolder(root, set.dir) {
+		err = &unfitError{fmt.Sprintf("it has to start in %s, which is no folder of the image", set.dir)}
+	}
+	if err != nil {
 		release()
 		return nil, err
 	}
 	return set, nil
+}
+
+// hasFolder reports whether a folder is there when the sandbox is: in the image, or among
+// what every sandbox has or this test adds.
+func (set *setting) hasFolder(root *Root, name string) bool {
+	if n, found := root.Tree.Stat(name); found {
+		return n.Mode.IsDir()
+	}
+	above := func(dir string) bool { return strings.HasPrefix(dir+"/", strings.TrimSuffix(name, "/")+"/") }
+	for _, own := range []string{"/", "/tmp", "/run", "/var/tmp", "/proc", "/dev", "/sys", "/etc", "/root"} {
+		if above(own) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(set.spec.Binds, func(b sandbox.Bind) bool { return b.Writable && above(b.Path) || above(path.Dir(b.Path)) })
 }
 
 // hosts is what a container's runtime writes over /etc/hosts.
@@ -310,6 +329,9 @@ func (set *setting) fill(root *Root, dir string, s surroundings) error {
 		place, err := root.place(name)
 		if err != nil {
 			return &unfitError{"mount " + err.Error()}
+		}
+		if n, found := root.Tree.Lstat(place); found && n.Mode.IsDir() {
+			return &unfitError{fmt.Sprintf("mount %s: it is a folder of the image, and a file is to stand there", name)}
 		}
 		file := filepath.Join(dir, "file"+strconv.Itoa(i))
 		if err := os.WriteFile(file, []byte(files[name]), 0o644); err != nil {
