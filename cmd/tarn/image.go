@@ -208,11 +208,10 @@ func (c *composer) imageFile(name string) (string, error) {
 
 // arches are the architectures that an image is composed for.
 func (c *composer) arches(s *images.Spec) ([]apk.Arch, error) {
-	names := c.o.arches
-	if len(names) == 0 {
-		names = s.Archs
+	if len(c.o.arches) == 0 && len(s.Archs) > 0 {
+		return s.ParseArchs()
 	}
-	return parseArches(names)
+	return parseArches(c.o.arches)
 }
 
 // asked is an image file whose world is what was asked for, by it or by flags.
