@@ -51,7 +51,7 @@ func (a *app) imageCommand() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.imageBuildCommand(), a.imageLockCommand(), a.imagePublishCommand(), a.imageShowCommand())
+	cmd.AddCommand(a.imageBuildCommand(), a.imageLockCommand(), a.imagePublishCommand(), a.imageShowCommand(), a.imageSizeCommand())
 	cmd.AddCommand(a.imageTestCommand(), a.imageVerifyCommand())
 	cmd.AddCommand(a.imageDiffCommand(), a.imageWhyCommand())
 	return cmd
