@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/signature"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/pkg/web"
 	"github.com/tarn-build/tarn/recipes"
@@ -198,7 +199,7 @@ func (f *Fetcher) fetchEach(ctx context.Context, s *recipes.Script, list []Wante
 	g.SetLimit(parallel)
 	for i, w := range list {
 		g.Go(func() error {
-			errs[i] = v.fetch(ctx, w)
+			_, errs[i] = v.fetch(ctx, w)
 			return nil
 		})
 	}
@@ -210,17 +211,17 @@ func (f *Fetcher) fetchEach(ctx context.Context, s *recipes.Script, list []Wante
 }
 
 // fetch puts one thing into the store and checks its signature.
-func (v verifier) fetch(ctx context.Context, w Wanted) error {
+func (v verifier) fetch(ctx context.Context, w Wanted) (signature.Signer, error) {
 	if w.Git != nil {
 		t, err := v.tree(ctx, *w.Git)
 		if err != nil {
-			return err
+			return signature.Signer{}, err
 		}
 		return v.check(ctx, w, t.Archive, t.Objects)
 	}
 	d, err := v.Fetch(ctx, *w.File)
 	if err != nil {
-		return err
+		return signature.Signer{}, err
 	}
 	return v.check(ctx, w, d, nil)
 }

@@ -218,9 +218,7 @@ func (v verifier) keyFiles(how *Verification) (names []string) {
 
 // check holds what was fetched against its signature, where the step asks for that. What
 // does not hold, and a signature that cannot be had, is a *SignatureError.
-func (v verifier) check(ctx context.Context, w Wanted, d store.Digest, objects []signature.Object) error {
-	var err error
-	var signer signature.Signer
+func (v verifier) check(ctx context.Context, w Wanted, d store.Digest, objects []signature.Object) (signer signature.Signer, err error) {
 	e := &SignatureError{}
 	switch {
 	case w.File != nil && w.File.Verify != nil:
@@ -230,20 +228,58 @@ func (v verifier) check(ctx context.Context, w Wanted, d store.Digest, objects [
 		e.Source, e.Signature = redact(w.Git.Repository), "git"
 		signer, err = v.checkGit(*w.Git, objects)
 	default:
-		return nil
+		return signer, nil
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return signer, context.Cause(ctx)
 	}
 	if _, full := errors.AsType[*store.SpaceError](err); full {
-		return err
+		return signer, err
 	}
 	if err != nil {
 		e.Err = err
-		return e
+		return signer, e
 	}
 	v.Log.Debug("signature holds", "source", e.Source, "signature", e.Signature, "key", signer.Key, "of", signer.Name, "made", signer.At)
-	return nil
+	return signer, nil
+}
+
+// Signed is a source whose signature holds.
+type Signed struct {
+	SHA256, SHA512 string // as the recipe names it; empty for a git repository
+	Signer         string // the key, and whose it is
+}
+
+// FetchSigned fetches those sources of a script's build whose signatures its recipe names, and
+// says who signed them.
+func FetchSigned(ctx context.Context, f *Fetcher, s *recipes.Script) ([]Signed, error) {
+	list, err := Of(s)
+	if err != nil {
+		return nil, err
+	}
+	f.init()
+	if err := f.putFiles(s); err != nil {
+		return nil, err
+	}
+	v := verifier{f, s}
+	var all []Signed
+	for _, w := range list {
+		one := Signed{}
+		switch {
+		case w.File != nil && w.File.Verify != nil:
+			one.SHA256, one.SHA512 = w.File.SHA256, w.File.SHA512
+		case w.Git != nil && w.Git.Verify != nil:
+		default:
+			continue
+		}
+		signer, err := v.fetch(ctx, w)
+		if err != nil {
+			return nil, err
+		}
+		one.Signer = signer.String()
+		all = append(all, one)
+	}
+	return all, nil
 }
 
 func (v verifier) checkFile(ctx context.Context, s Source, d store.Digest) (signer signature.Signer, err error) {

@@ -2,6 +2,7 @@ package step
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -54,6 +55,21 @@ func TestFetch(t *testing.T) {
 	data := tarball(t)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(data) }))
 	defer server.Close()
+	var nested bytes.Buffer
+	zw := zip.NewWriter(&nested)
+	w, err := zw.Create("outer/z-1.tar.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := zw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	outer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(nested.Bytes()) }))
+	defer outer.Close()
+	inZip := fmt.Sprintf("%x", sha256.Sum256(nested.Bytes()))
 	short, long := fmt.Sprintf("%x", sha256.Sum256(data)), fmt.Sprintf("%x", sha512.Sum512(data))
 	wrong := strings.Repeat("0", 128)
 	for _, test := range []struct {
@@ -78,6 +94,10 @@ func TestFetch(t *testing.T) {
 		{name: "a folder below", in: map[string]string{"expected-sha256": short, "directory": "a/b"}, want: []string{"a/b/README", "a/b/src/z.c", "z-1.tar.gz"}},
 		{name: "a working directory", dir: "/home/build/work", in: map[string]string{"expected-sha256": short, "directory": "a"}, want: []string{"work/a/README", "work/a/src/z.c", "work/z-1.tar.gz"}},
 		{name: "a query stays in the name", in: map[string]string{"expected-sha256": short, "extract": "false", "uri": server.URL + "/get.php?file=z.tar.gz&v=1"}, want: []string{"get.php?file=z.tar.gz&v=1"}},
+		{name: "an archive in an archive", in: map[string]string{"uri": outer.URL + "/o.zip", "expected-sha256": inZip, "nested": "outer/z-1.tar.gz", "delete": "true"}, want: []string{"README", "src/z.c"}},
+		{name: "an archive that is not in the archive", in: map[string]string{"uri": outer.URL + "/o.zip", "expected-sha256": inZip, "nested": "z-2.tar.gz"}, fails: `there is no "z-2.tar.gz" in it`},
+		{name: "an archive out of the archive", in: map[string]string{"uri": outer.URL + "/o.zip", "expected-sha256": inZip, "nested": "../z"}, fails: "no path of an archive"},
+		{name: "what is no archive in an archive", in: map[string]string{"expected-sha256": short, "nested": "z-1/README"}, fails: "neither a tar"},
 		{name: "a folder that leads out", in: map[string]string{"expected-sha256": short, "directory": "../x"}, fails: "leads out of /home/build"},
 		{name: "folders left out that are no number", in: map[string]string{"expected-sha256": short, "strip-components": "x"}, fails: `strip-components "x" is no number`},
 	} {

@@ -150,6 +150,14 @@ func fetch(ctx context.Context, c Context, s recipes.Step) error {
 			return err
 		}
 	}
+	for _, name := range strings.Fields(s.Inputs["nested"]) {
+		if !fs.ValidPath(name) {
+			return fmt.Errorf("nested: %q is no path of an archive", name)
+		}
+		if digest, err = c.Sources.Inner(ctx, digest, name); err != nil {
+			return err
+		}
+	}
 	return c.Sources.Unpack(ctx, digest, c.Work, into, strip, c.Time)
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tarn-build/tarn/build/source"
+	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/recipes"
 	"github.com/tarn-build/tarn/recipes/edit"
@@ -44,7 +46,8 @@ nothing is fetched.
 
 What a new digest is held against: a file of checksums beside the source (.sha256,
 .sha512, SHA256SUMS), or Debian's signed index, where there is one. Else the digest says
-what the address gave now, and bump says so: look at it, or check a signature.`,
+what the address gave now, and bump says so: look at it, or have a signature checked. Where
+the recipe names one (verify), it has to hold for the new source, or bump changes nothing.`,
 		Args: cobra.RangeArgs(1, 2),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
@@ -129,6 +132,9 @@ func (a *app) runBump(ctx context.Context, o bumpOptions, name, version string) 
 	if err != nil {
 		return err
 	}
+	if err := a.verifyBumped(ctx, asker.fetcher, file, b, options.Target); err != nil {
+		return fmt.Errorf("%w\n  hint: %s is as it was", err, file)
+	}
 	changed := string(diff.Diff(file, text, file, b.Text))
 	if !o.dryRun && string(text) != string(b.Text) {
 		// A recipe may be a link to one of another folder: it stays a link.
@@ -151,6 +157,45 @@ func (a *app) runBump(ctx context.Context, o bumpOptions, name, version string) 
 		fmt.Fprintf(a.out, "%s: %s, as it was\n", b.Name, b.To)
 	default:
 		fmt.Fprintf(a.out, "%s: %s -> %s\n", b.Name, b.From, b.To)
+	}
+	return nil
+}
+
+// verifyBumped holds the new sources against the signatures that the recipe names.
+func (a *app) verifyBumped(ctx context.Context, f *source.Fetcher, file string, b *edit.Bumped, target recipes.Target) error {
+	if !strings.Contains(string(b.Text), "verify:") || len(b.Changes) == 0 || b.From.Base() == b.To.Base() {
+		return nil
+	}
+	old, err := recipes.LoadFile(file)
+	if err != nil {
+		return err
+	}
+	r, err := recipes.Read(file, b.Text)
+	if err != nil {
+		return err
+	}
+	r.Files = old.Files
+	if target.Arch, err = apk.ParseArch(runtime.GOARCH); err != nil {
+		return err
+	}
+	s, err := recipes.Expand(r, target, recipes.NewPipelines())
+	if errors.Is(err, recipes.ErrOtherArch) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	signed, err := source.FetchSigned(ctx, f, s)
+	if err != nil {
+		return err
+	}
+	for i := range b.Changes {
+		c := &b.Changes[i]
+		for _, one := range signed {
+			if c.Vouched == "" && (c.New == one.SHA256 || c.New == one.SHA512 || strings.HasPrefix(c.What, "verify-")) {
+				c.Vouched = "the signature of " + one.Signer
+			}
+		}
 	}
 	return nil
 }
@@ -247,6 +292,12 @@ func (a *asker) File(ctx context.Context, uris []string) (edit.File, error) {
 		fmt.Fprintf(a.err, "a signature lies at %s: it was not checked\n", s.Signature)
 	}
 	return edit.File{SHA256: s.Digest.Hex(), SHA512: s.SHA512, From: s.From, Vouched: s.Vouched}, nil
+}
+
+// Beside fetches a signature or a list of checksums: nothing lies beside these.
+func (a *asker) Beside(ctx context.Context, uris []string) (edit.File, error) {
+	s, err := a.fetcher.See(ctx, uris, "")
+	return edit.File{SHA256: s.Digest.Hex(), SHA512: s.SHA512, From: s.From, Vouched: s.Vouched}, err
 }
 
 // Commit asks a repository for the commit of a ref.

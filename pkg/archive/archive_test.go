@@ -12,10 +12,12 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -279,6 +281,60 @@ func TestHostileTars(t *testing.T) {
 			}
 			check()
 		})
+	}
+}
+
+// Records of pax say again what headers say: what they say is judged.
+func TestHostilePax(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		records map[string]string
+		kind    byte
+		want    string
+	}{
+		{"a name out", map[string]string{"path": "../secret"}, tar.TypeReg, `leads out by ".."`},
+		{"an absolute name", map[string]string{"path": "/etc/passwd"}, tar.TypeReg, "absolute"},
+		{"a hard link out", map[string]string{"linkpath": "../secret"}, tar.TypeLink, `leads out by ".."`},
+		{"a huge size", map[string]string{"size": "9223372036854775807"}, tar.TypeReg, ""},
+		{"a size below zero", map[string]string{"size": "-1"}, tar.TypeReg, ""},
+		{"a sparse file of another name", map[string]string{"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "../secret", "GNU.sparse.realsize": "10"}, tar.TypeReg, ""},
+		{"a sparse file that is huge", map[string]string{"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.name": "x", "GNU.sparse.size": "9223372036854775807", "GNU.sparse.numblocks": "0", "GNU.sparse.map": ""}, tar.TypeReg, ""},
+	} {
+		var records strings.Builder
+		for _, key := range slices.Sorted(maps.Keys(test.records)) {
+			// Each begins with its own length.
+			line := " " + key + "=" + test.records[key] + "\n"
+			n := len(line) + 1
+			for len(strconv.Itoa(n))+len(line) != n {
+				n++
+			}
+			records.WriteString(strconv.Itoa(n) + line)
+		}
+		block := func(name string, kind byte, size int) []byte {
+			var h [512]byte
+			copy(h[:], name)
+			copy(h[100:], "0000644\x000000000\x000000000\x00")
+			copy(h[124:], fmt.Sprintf("%011o\x0000000000000\x00        ", size))
+			h[156] = kind
+			copy(h[257:], "ustar\x0000")
+			sum := 0
+			for _, c := range h {
+				sum += int(c)
+			}
+			copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
+			return h[:]
+		}
+		body := []byte(records.String())
+		data := append(block("pax", 'x', len(body)), body...)
+		data = append(data, make([]byte, -len(data)&511)...)
+		data = append(data, block("harmless", test.kind, 0)...)
+		data = append(data, make([]byte, 1024)...)
+		root, check := target(t)
+		err := extract(root, data, archive.Options{Limits: archive.Limits{Bytes: 1 << 20}})
+		if err == nil || test.want != "" && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: err = %v, want %q", test.name, err, test.want)
+		}
+		check()
 	}
 }
 

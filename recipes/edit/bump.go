@@ -33,6 +33,8 @@ type Options struct {
 type Asker interface {
 	// File gives the digests of what the first of the addresses that answers gives.
 	File(ctx context.Context, uris []string) (File, error)
+	// Beside is File for a small file that says something of another.
+	Beside(ctx context.Context, uris []string) (File, error)
 	// Commit gives the commit that a ref is at, e.g. refs/tags/v1.2; of an annotated tag
 	// the commit that it names.
 	Commit(ctx context.Context, repository, ref string) (string, error)
@@ -247,6 +249,9 @@ func (b *bump) outside(r *recipes.Recipe) ([]task, error) {
 // where are the inputs that say where something comes from.
 var where = []string{"uri", "repository", "tag", "branch"}
 
+// besides are inputs that name small files about a source, and those that hold their digests.
+var besides = []struct{ uri, sum string }{{"verify-uri", "verify-sha256"}, {"verify-checksums", "verify-checksums-sha256"}}
+
 // sources asks for what has moved.
 func (b *bump) sources(r *recipes.Recipe, was, is []task) error {
 	moved := make([]bool, len(is))
@@ -345,6 +350,35 @@ func (b *bump) one(r *recipes.Recipe, t *task) error {
 			continue
 		}
 		if err := b.digest(r, t, d.input, Change{New: d.sum, Source: f.From, Vouched: f.Vouched}); err != nil {
+			return err
+		}
+	}
+	return b.besides(r, t, uris)
+}
+
+// besides asks for the signature and the checksums that lie beside a source that moved.
+func (b *bump) besides(r *recipes.Recipe, t *task, uris []string) error {
+	for _, side := range besides {
+		if t.With[side.sum] == "" {
+			continue
+		}
+		at := strings.Fields(t.Inputs[side.uri])
+		if len(at) == 0 {
+			// What fetch takes where a recipe does not say.
+			of := uris
+			if list := strings.Fields(t.Inputs["verify-checksums"]); len(list) > 0 {
+				of = list
+			}
+			suffix := map[string]string{"pgp": ".asc", "minisign": ".minisig", "ssh": ".sig"}[t.Inputs["verify"]]
+			for _, uri := range of {
+				at = append(at, uri+suffix)
+			}
+		}
+		f, err := b.ask.Beside(b.ctx, at)
+		if err != nil {
+			return err
+		}
+		if err := b.digest(r, t, side.sum, Change{New: f.SHA256, Source: f.From, Vouched: f.Vouched}); err != nil {
 			return err
 		}
 	}
