@@ -109,8 +109,10 @@ func (p *LockedPackage) FullName() string { return p.Name + "-" + p.Version }
 // ReadLock reads a lock of tarn's or of apko's. Every mistake of it is in the error, a
 // diag.Problems, with its place in the file, which messages call name.
 func ReadLock(name string, data []byte) (*Lock, error) {
-	if err := checkJSON(name, data); err != nil {
-		return nil, err
+	if len(data) <= yamlread.MaxBytes { // of a larger one only the beginning may be here
+		if err := checkJSON(name, data); err != nil {
+			return nil, err
+		}
 	}
 	// JSON is YAML but for tabs between values. They are one column wide in either.
 	l := &Lock{Path: name}

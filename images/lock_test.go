@@ -24,6 +24,7 @@ import (
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/store"
+	"github.com/tarn-build/tarn/pkg/yamlread"
 	"github.com/tarn-build/tarn/repo"
 )
 
@@ -308,6 +309,10 @@ func TestLockMistakes(t *testing.T) {
 	twice := strings.Replace(string(good), `"packages": [`, `"packages": [`+strings.TrimSuffix(strings.SplitN(strings.SplitN(string(good), `"packages": [`, 2)[1], "\n    ]", 2)[0], ",")+",", 1)
 	if _, err := images.ReadLock("web.lock.json", []byte(twice)); err == nil || !strings.Contains(err.Error(), `package "web" is there twice for x86_64`) {
 		t.Errorf("got %v", err)
+	}
+	huge := bytes.Repeat([]byte(" "), yamlread.MaxBytes+1)
+	if _, err := images.ReadLock("web.lock.json", append(huge, good...)); err == nil || !strings.Contains(err.Error(), "more than 4194304 bytes") {
+		t.Errorf("a lock of %d bytes: got %v", len(huge), err)
 	}
 	if _, err := images.ReadLock("web.lock.json", []byte(strings.ReplaceAll(string(good), "  ", "\t"))); err != nil {
 		t.Errorf("tabs: %v", err)
