@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -85,8 +86,9 @@ type composer struct {
 	keys  *sign.Keyring
 	o     imageOptions
 
-	stage func(image, stage string) // told what is being done, where not nil
-	said  io.Writer                 // for what the user should know meanwhile
+	here  bool                              // of several architectures only this machine's is wanted
+	stage func(image, stage, detail string) // told what is being done, where not nil
+	said  io.Writer                         // for what the user should know meanwhile
 
 	locked  sync.Map // the lock that was used, by image file
 	opening sync.Mutex
@@ -118,7 +120,7 @@ func (a *app) openComposer(o imageOptions) (*composer, error) {
 // begin tells that a stage of an image's way begins.
 func (c *composer) begin(s *images.Spec, stage string) {
 	if c.stage != nil {
-		c.stage(s.Name(), stage)
+		c.stage(s.Name(), stage, "")
 	}
 }
 
@@ -209,7 +211,12 @@ func (c *composer) imageFile(name string) (string, error) {
 // arches are the architectures that an image is composed for.
 func (c *composer) arches(s *images.Spec) ([]apk.Arch, error) {
 	if len(c.o.arches) == 0 && len(s.Archs) > 0 {
-		return s.ParseArchs()
+		all, err := s.ParseArchs()
+		own := slices.IndexFunc(all, func(arch apk.Arch) bool { return arch.GoArch() == runtime.GOARCH })
+		if c.here && own >= 0 {
+			all = all[own : own+1]
+		}
+		return all, err
 	}
 	return parseArches(c.o.arches)
 }

@@ -23,7 +23,7 @@ func defaultImages() int { return min(maxImages, defaultJobs()) }
 func (c *composer) each(ctx context.Context, specs []*images.Spec, jobs int, do func(ctx context.Context, i int, s *images.Spec) (done string, err error)) ([]error, error) {
 	t := newTrace(c.traceFile)
 	p := c.newProgress(len(specs), t)
-	c.stage = func(image, stage string) { p.report(build.Event{Recipe: image, Stage: stage}) }
+	c.stage = func(image, stage, detail string) { p.report(build.Event{Recipe: image, Stage: stage, Detail: detail}) }
 	before := c.said
 	c.said = p
 	defer func() { c.stage, c.said = nil, before }()

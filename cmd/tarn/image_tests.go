@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"runtime"
 	"slices"
@@ -100,7 +101,8 @@ func (a *app) runImageTest(ctx context.Context, o imageTestOptions, names, comma
 	if err != nil {
 		return err
 	}
-	specs, err := c.specs(names)
+	c.here = true
+	specs, mistakes, err := c.specsToDo(names)
 	if err != nil {
 		return err
 	}
@@ -111,25 +113,19 @@ func (a *app) runImageTest(ctx context.Context, o imageTestOptions, names, comma
 	if o.shell {
 		return t.enterImage(ctx, specs[0], command)
 	}
-	var rows []imageTestRow
-	var errs []error
-	for _, s := range specs {
-		composed, err := t.composeHere(ctx, s)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil {
-			rows, errs = append(rows, imageTestRow{Image: s.Name(), State: "failed", Error: err.Error()}), append(errs, err)
-		}
-		for _, image := range composed {
-			row, err := t.test(ctx, s, image)
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			rows, errs = append(rows, row), append(errs, err)
-		}
+	rows := make([][]imageTestRow, len(specs))
+	errs, err := c.each(ctx, specs, defaultImages(), func(ctx context.Context, i int, s *images.Spec) (told string, err error) {
+		rows[i], told, err = t.test(ctx, s)
+		return told, err
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	return errors.Join(a.printImageTests(rows), errors.Join(errs...))
+	all := slices.Concat(rows...)
+	if slices.ContainsFunc(all, func(r imageTestRow) bool { return r.State == "failed" }) {
+		errs = append(errs, &shownError{errors.New("tests of images failed")})
+	}
+	return errors.Join(a.printImageTests(all), err, mistakes, errors.Join(errs...))
 }
 
 // imageTester composes images and tests them.
@@ -140,99 +136,109 @@ type imageTester struct {
 	again   bool
 }
 
-// composeHere composes an image for the architectures that flags say, else for this
-// machine's where the image has it.
-func (t *imageTester) composeHere(ctx context.Context, s *images.Spec) ([]*images.Image, error) {
-	all, err := s.ParseArchs()
-	if err != nil {
-		return nil, err
-	}
-	here := slices.IndexFunc(all, func(arch apk.Arch) bool { return arch.GoArch() == runtime.GOARCH })
-	if len(t.o.arches) == 0 && here >= 0 {
-		t.o.arches = []string{string(all[here])}
-		defer func() { t.o.arches = nil }()
-	}
-	return t.compose(ctx, s)
-}
-
 // testVersion changes when what passed before has to be tested again.
 const testVersion = 1
 
-func (t *imageTester) test(ctx context.Context, s *images.Spec, image *images.Image) (imageTestRow, error) {
+// test composes an image and tests it. What failed is told; an error says what could not be
+// found out.
+func (t *imageTester) test(ctx context.Context, s *images.Spec) (rows []imageTestRow, told string, err error) {
+	composed, err := t.compose(ctx, s)
+	if err != nil {
+		return []imageTestRow{{Image: s.Name(), State: "failed", Error: err.Error()}}, "", err
+	}
+	for _, image := range composed {
+		row, text, err := t.testOne(ctx, s, image)
+		rows, told = append(rows, row), told+text
+		if err != nil {
+			// What failed before is worth to be told.
+			_, werr := io.WriteString(t.said, told)
+			return rows, "", errors.Join(fmt.Errorf("%s: %w", s.Name(), err), werr)
+		}
+	}
+	return rows, strings.TrimSuffix(told, "\n"), nil
+}
+
+func (t *imageTester) testOne(ctx context.Context, s *images.Spec, image *images.Image) (imageTestRow, string, error) {
 	arch := image.About.Arch
 	row := imageTestRow{Image: s.Name(), Arch: arch, Digest: image.About.Digest, State: "failed"}
 	start := time.Now()
 	wanted := s.Tests
 	if wanted.Empty() {
 		row.State = "untested"
-		return row, nil
+		return row, "", nil
 	}
+	told := ""
 	if arch.GoArch() != runtime.GOARCH {
 		part := *wanted
 		part.Commands, part.Services = nil, nil
 		row.LeftOut = len(wanted.Commands) + len(wanted.Services)
 		wanted = &part
-		fmt.Fprintf(t.err, "%s: %d commands and services are not run: they are for %s\n", s.Name(), row.LeftOut, arch)
+		told = fmt.Sprintf("%s: %d commands and services are not run: they are for %s\n", s.Name(), row.LeftOut, arch)
 	}
-	h := store.NewHash("image test")
-	h.Line("version", testVersion)
-	h.Line("image", row.Digest)
-	text, err := json.Marshal(wanted)
+	id, err := t.testID(row.Digest, wanted)
 	if err != nil {
-		return row, err
+		return row, "", err
 	}
-	h.Line("tests", string(text))
-	h.Line("runner", t.backend.Name())
-	id := h.Sum()
 	if !t.again && t.only == nil {
 		if found, err := t.store.Recall(id, &row.Tests); err != nil {
-			return row, err
+			return row, "", err
 		} else if found {
 			row.State = "cached"
-			return row, nil
+			return row, told, nil
 		}
 	}
-	row.Tests, err = t.run(ctx, image, wanted)
+	row.Tests, err = t.run(ctx, s, image, wanted)
 	row.Seconds = time.Since(start).Seconds()
-	var failed []string
+	failed := 0
 	for i := range row.Tests {
 		if r := &row.Tests[i]; !r.Passed {
-			failed = append(failed, r.Test)
-			fmt.Fprint(t.err, plain(t.failure(s, r)))
+			failed++
+			told += t.failure(s, r)
 		}
 	}
 	switch {
 	case err != nil:
-		err = fmt.Errorf("%s: %w", s.Name(), err)
 		row.Error = err.Error()
-		return row, err
-	case len(failed) > 0:
-		row.Error = fmt.Sprintf("%s: %s failed", s.Name(), counted(len(failed), "test"))
-		return row, &shownError{errors.New(row.Error)}
+		return row, told, err
+	case failed > 0:
+		row.Error = fmt.Sprintf("%d of %d tests failed", failed, len(row.Tests))
+		return row, told, nil
 	case len(row.Tests) == 0:
 		row.State = "untested"
-		return row, nil
+		return row, told, nil
 	}
 	row.State = "passed"
 	if t.only != nil {
-		return row, nil
+		return row, told, nil
 	}
-	return row, t.store.Remember(id, row.Tests)
+	return row, told, t.store.Remember(id, row.Tests)
 }
 
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
+// testID covers all that decides whether an image passes.
+func (t *imageTester) testID(digest string, wanted *images.Tests) (store.ActionID, error) {
+	text, err := json.Marshal(wanted)
+	if err != nil {
+		return "", err
 	}
-	return strconv.Itoa(n) + " " + what + "s"
+	h := store.NewHash("image test")
+	h.Line("version", testVersion)
+	h.Line("image", digest)
+	h.Line("tests", string(text))
+	h.Line("runner", t.backend.Name())
+	return h.Sum(), nil
 }
 
-func (t *imageTester) run(ctx context.Context, image *images.Image, wanted *images.Tests) ([]tests.Result, error) {
+func (t *imageTester) run(ctx context.Context, s *images.Spec, image *images.Image, wanted *images.Tests) ([]tests.Result, error) {
+	t.begin(s, "unpack")
 	root, err := t.unpack(ctx, image)
 	if err != nil {
 		return nil, err
 	}
-	return t.tester().Run(ctx, root, wanted, t.only)
+	tester := t.tester()
+	if t.stage != nil {
+		tester.Begin = func(kind, name string) { t.stage(s.Name(), "test", kind+" "+name) }
+	}
+	return tester.Run(ctx, root, wanted, t.only)
 }
 
 func (t *imageTester) unpack(ctx context.Context, image *images.Image) (*tests.Root, error) {
@@ -322,7 +328,7 @@ func (a *app) printImageTests(rows []imageTestRow) error {
 
 // enterImage opens a shell, or runs a command, in the sandbox of a test.
 func (t *imageTester) enterImage(ctx context.Context, s *images.Spec, command []string) error {
-	composed, err := t.composeHere(ctx, s)
+	composed, err := t.compose(ctx, s)
 	if err != nil {
 		return err
 	}
