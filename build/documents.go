@@ -21,6 +21,7 @@ import (
 // recipe as it was built, with nothing left to decide, and its environment's lock.
 type builtRecipe struct {
 	Package     builtPackage      `yaml:"package"`
+	Network     string            `yaml:"network,omitempty"` // why the build could use it
 	Environment builtEnvironment  `yaml:"environment"`
 	Pipeline    []builtStep       `yaml:"pipeline,omitempty"`
 	Subpackages []builtSubpackage `yaml:"subpackages,omitempty"`
@@ -63,7 +64,7 @@ type builtStep struct {
 func embeddedRecipe(p *plan.Plan) ([]byte, error) {
 	s := p.Script
 	revision, _ := s.Version.Revision()
-	r := builtRecipe{Package: builtPackage{Name: s.Name, Version: string(s.Version.Base()), Epoch: revision}}
+	r := builtRecipe{Package: builtPackage{Name: s.Name, Version: string(s.Version.Base()), Epoch: revision}, Network: p.Online}
 	for _, l := range s.Licenses {
 		r.Package.Copyright = append(r.Package.Copyright, builtLicense{l.License})
 	}
@@ -92,10 +93,14 @@ func embeddedRecipe(p *plan.Plan) ([]byte, error) {
 // packageDocument writes the SBOM that goes into a package. It tells of the recipe
 // only what decides the package's content, so that the data of a package changes only
 // when what it installs, its version or its sources change.
-func packageDocument(s *recipes.Script, o *recipes.Output, texts []sbom.LicenseText) ([]byte, error) {
+func packageDocument(p *plan.Plan, o *recipes.Output, texts []sbom.LicenseText) ([]byte, error) {
+	s := p.Script
 	sources, err := sourcesOf(s, o)
 	if err != nil {
 		return nil, err
+	}
+	if p.Prefetched != nil {
+		sources = append(sources, sbom.Source{Name: s.Name + ".prefetch.tar", Version: string(s.Version.Base()), Checksums: []sbom.Checksum{{Algorithm: "SHA256", Value: p.Prefetched.SHA256}}})
 	}
 	d := sbom.PackageDocument{
 		Package: sbom.Component{
@@ -103,6 +108,9 @@ func packageDocument(s *recipes.Script, o *recipes.Output, texts []sbom.LicenseT
 			Summary: o.Description, Homepage: o.URL, CPE: o.CPE, Sources: sources,
 		},
 		Created: s.Time, Licenses: texts,
+	}
+	if p.Online != "" {
+		d.Package.Comment = "its build could use the network, and what it downloaded is not known: " + p.Online
 	}
 	if o.Commit != "" || s.Repository != "" || s.RecipeLicense != "" {
 		d.Recipe = &sbom.Recipe{File: s.Name + ".yaml", Repository: s.Repository, Commit: o.Commit, License: s.RecipeLicense}

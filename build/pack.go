@@ -91,7 +91,7 @@ func (b *Builder) pack(ctx context.Context, p *plan.Plan, env *environment.Envir
 	hidden := secretsOf(s.Environment.Given)
 	for i := range s.Packages {
 		o := &s.Packages[i]
-		document, err := packageDocument(s, o, texts)
+		document, err := packageDocument(p, o, texts)
 		if err != nil {
 			return nil, err
 		}

@@ -81,7 +81,7 @@ type PolicyError struct {
 }
 
 func (e *PolicyError) Error() string {
-	text := "refused: " + e.Why + "\n  hint: fetch what it needs in steps with a digest (fetch, git-checkout)"
+	text := "refused: " + e.Why + "\n  hint: fetch what it needs in steps with a digest (fetch, git-checkout), or prefetch it (prefetch/go, prefetch/npm, prefetch/cargo, prefetch/pip); exceptions of tarn.yaml may allow it: NAME: {network: true}"
 	if e.Recipe != "" {
 		text = e.Recipe + ": " + text
 	}

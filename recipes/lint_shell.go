@@ -95,10 +95,21 @@ var shellRules = []Rule{
 				}
 				syntax.Walk(s.file, func(n syntax.Node) bool {
 					if call, ok := n.(*syntax.CallExpr); ok && downloads(call) {
-						l.inside(s.place(), int(call.Pos().Offset()), "use fetch or git-checkout, with a digest", "%q downloads, and a build has no network", commandLine(call))
+						l.inside(s.place(), int(call.Pos().Offset()), downloadHint(call), "%q downloads, and a build has no network", commandLine(call))
 					}
 					return true
 				})
+			}
+		},
+	},
+	{
+		Name: "network", Severity: diag.Note,
+		Reason:  "A recipe that says network: downloads while it builds: what it was made of is not known afterwards, and its packages say so. What package managers download can be had before, by a lock.",
+		Example: "network: crates are not in the source\npipeline:\n  - runs: cargo build",
+		Instead: "pipeline:\n  - uses: prefetch/cargo\n  - runs: cargo build",
+		find: func(l *linter) {
+			if l.recipe.Network != "" {
+				l.report(l.recipe.Here.Key("network"), "prefetch it: prefetch/go, prefetch/npm, prefetch/cargo, prefetch/pip", "its build downloads: %s", l.recipe.Network)
 			}
 		},
 	},
@@ -283,6 +294,15 @@ func commandLine(call *syntax.CallExpr) string {
 		words = words[:1]
 	}
 	return strings.Join(words, " ")
+}
+
+// downloadHint is the way to have what a call downloads before the build.
+func downloadHint(call *syntax.CallExpr) string {
+	switch name := commandName(call); name {
+	case "go", "npm", "cargo":
+		return "put - uses: prefetch/" + name + " before it"
+	}
+	return "use fetch or git-checkout, with a digest"
 }
 
 // downloads tells whether a call can't do without a network.

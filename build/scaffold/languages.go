@@ -11,6 +11,11 @@ import (
 )
 
 // downloads is the sentence for a build that has to download, which tarn asks for.
+// prefetched is what a person has to do where a pipeline prefetches.
+func prefetched(what string) string {
+	return what + " are not in the source: tarn fetch --update downloads them, and locks them beside the recipe"
+}
+
 func downloads(what string) string { return what + " are not in the source: the build downloads them" }
 
 func readCargo(t *tree, p *Project) {
@@ -68,7 +73,7 @@ func readCargo(t *tree, p *Project) {
 	if t.hasFolder("vendor") {
 		opts += " --offline"
 	} else if len(root.Dependencies) > 0 || len(root.Workspace.Members) > 0 {
-		p.network = downloads("crates")
+		p.notes = append(p.notes, prefetched("crates"))
 	}
 	with = append(with, [2]string{"opts", opts})
 	p.steps = append(p.steps, step{uses: "cargo/build", with: with}, step{uses: "strip"})
@@ -104,7 +109,7 @@ func readGo(t *tree, p *Project) {
 	}
 	vendored := t.has("vendor/modules.txt")
 	if !vendored && regexp.MustCompile(`(?m)^(require\b|\s+\S+ v[0-9])`).MatchString(text) {
-		p.network = downloads("modules")
+		p.notes = append(p.notes, prefetched("modules"))
 	}
 	for _, dir := range dirs {
 		program := path.Base(dir)

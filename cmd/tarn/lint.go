@@ -191,6 +191,10 @@ func (a *app) lintRecipes(ctx context.Context, o lintOptions, names []string) (f
 			switch {
 			case r.err == nil:
 				found = append(found, recipes.Lint(r.script, options)...)
+				if ws.Exceptions[r.script.Name].Network && r.script.Network == "" {
+					found = append(found, diag.Problem{File: r.script.Recipe, Line: 1, Severity: diag.Note, Rule: "network",
+						Text: "its build may use the network, by an exception of the workspace, and it does not say why", Hint: "say at its root, network: WHY, or prefetch what it downloads"})
+				}
 			case listed:
 				mistakes = append(mistakes, some...)
 			default:

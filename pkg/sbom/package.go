@@ -26,6 +26,7 @@ type Component struct {
 	Checksums    []Checksum // of the .apk file; inside a package there are none
 	CPE          string     // CPE 2.3, e.g. cpe:2.3:a:zlib:zlib:1.3.1:*:*:*:*:*:*:*
 	Sources      []Source
+	Comment      string // what else is to be known of it
 }
 
 // Source is what a package was built from: a file or a git tree.
@@ -115,6 +116,7 @@ func (c *Component) element(l *licences) *element {
 		Declared:  l.expression(c.Licenses),
 		Copyright: noAssertion,
 		Summary:   c.Summary,
+		Comment:   c.Comment,
 		Purpose:   "INSTALL",
 	}
 	if c.Supplier != "" {
