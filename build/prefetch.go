@@ -125,13 +125,23 @@ func (b *Builder) download(ctx context.Context, p *plan.Plan, env *environment.E
 	if held, err := prefetch.Find(work.root, settings.Secrets); err != nil {
 		return nil, err
 	} else if held != "" {
-		return nil, &SecretError{Recipe: s.Recipe, Package: "what is prefetched", File: held, Secret: "registry"}
+		return nil, &LeakError{Recipe: s.Recipe, File: held}
 	}
 	digest, size, err := prefetch.Pack(ctx, b.Store, work.root)
 	if err != nil {
 		return nil, err
 	}
 	return &prefetch.Entry{Arch: s.Arch, Version: string(s.Version.Base()), Before: before, SHA256: digest.Hex(), Size: size, Contents: d.contents}, nil
+}
+
+// LeakError says that what was prefetched tells a secret of this machine's settings.
+type LeakError struct {
+	Recipe string // its file
+	File   string // of the tree
+}
+
+func (e *LeakError) Error() string {
+	return fmt.Sprintf("%s: refused: what is prefetched holds the value of a registry's password or token, in %s\n  hint: everybody who builds with it could read it", e.Recipe, e.File)
 }
 
 // downloading is the walk over a script's steps that prefetches.
@@ -244,7 +254,7 @@ func (d *downloading) fetch(ctx context.Context, s recipes.Step) error {
 	}
 	if err != nil {
 		return &StepError{
-			Recipe: d.script.Name, File: d.script.Recipe, Line: s.Line, Step: "prefetch of " + name, At: s.At,
+			Recipe: d.script.Name, File: d.script.Recipe, Line: s.Line, Step: name, At: s.At,
 			Command: d.log.command(), Err: &prefetch.Error{Step: name, Err: err}, Tail: d.log.tail(), Log: d.log.path,
 		}
 	}

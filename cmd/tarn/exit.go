@@ -104,7 +104,7 @@ func exitCode(err error) int {
 		return exitDone
 	case is[*usageError](err), is[*build.FromError](err):
 		return exitUsage
-	case is[*images.Refusal](err), is[*build.PolicyError](err), is[*build.SecretError](err), is[*repo.PolicyError](err):
+	case is[*images.Refusal](err), is[*build.PolicyError](err), is[*build.SecretError](err), is[*build.LeakError](err), is[*repo.PolicyError](err):
 		return exitPolicy
 	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err), is[*debian.SignatureError](err), is[*source.SignatureError](err):
 		return exitTrust

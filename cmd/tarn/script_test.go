@@ -131,6 +131,7 @@ func TestScripts(t *testing.T) {
 			"package":   makePackage,
 			"serving":   serving,
 			"serve-tls": serveTLS,
+			"nowhere":   nowhere,
 			"registry":  startRegistry,
 			"referrers": referrers,
 		},
