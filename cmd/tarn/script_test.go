@@ -80,6 +80,7 @@ func TestScripts(t *testing.T) {
 			}
 			env.Setenv("GOROOT", strings.TrimSpace(string(root)))
 			env.Setenv("APK", os.Getenv("TARN_APK"))
+			env.Setenv("MACHINE_HOME", os.Getenv("HOME")) // where rustup and pyenv look for what they are
 			env.Setenv("COSIGN", cosignProgram())
 			return os.CopyFS(env.WorkDir, os.DirFS(start))
 		},
@@ -102,6 +103,11 @@ func TestScripts(t *testing.T) {
 			case "openssl":
 				_, err := exec.LookPath("openssl")
 				return err == nil, nil
+			case "rust":
+				out, err := exec.Command("rustc", "--version").Output()
+				var minor int
+				_, scanned := fmt.Sscanf(string(out), "rustc 1.%d", &minor)
+				return err == nil && scanned == nil && minor >= 68, nil // that know sparse registries
 			case "real":
 				return os.Getenv("TARN_REAL") != "", nil
 			case "docker-registry", "skopeo":
