@@ -321,7 +321,8 @@ func refuseSize(limit Size, size int64, packages []*scanned) []Reason {
 		return nil
 	}
 	reasons := []Reason{{Rule: ruleSize, Text: fmt.Sprintf("its files have %s, %s more than the size-limit of %s", byteCount(size), byteCount(size-int64(limit)), limit)}}
-	for i, p := range sortedBySize(packages) {
+	// What the composer makes of itself is not to be left out.
+	for i, p := range slices.DeleteFunc(sortedBySize(packages), (*scanned).isOwn) {
 		if i == biggestNamed || p.size() == 0 {
 			break
 		}

@@ -158,7 +158,6 @@ func (c *composer) finish() error {
 		c.database,
 		c.accounts,
 		c.replaceScripts,
-		c.installed,
 		c.runAs,
 		c.paths,
 		c.certificates,
@@ -166,6 +165,7 @@ func (c *composer) finish() error {
 		c.services,
 		c.libraries,
 		c.devices,
+		c.own,
 	} {
 		if err := step(); err != nil {
 			return err

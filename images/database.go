@@ -2,13 +2,17 @@ package images
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/sha1"
 	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"strings"
 
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/rootfs"
 	"github.com/tarn-build/tarn/pkg/sbom"
 )
 
@@ -28,7 +32,7 @@ func (c *composer) installed() error {
 		if err := f.write(&data, all); err != nil {
 			return err
 		}
-		if err := c.tree.WriteFile("usr/lib/apk/db/"+f.name, data.Bytes(), 0o644); err != nil {
+		if err := c.tree.WriteFile(databaseDir+f.name, data.Bytes(), 0o644); err != nil {
 			return err
 		}
 	}
@@ -45,7 +49,7 @@ func (c *composer) record(p *scanned) *apk.Installed {
 	}
 	lost := map[string]bool{}
 	for _, d := range c.tree.Deviations(&p.Package) {
-		lost[d.Path] = d.Lost
+		lost[d.Path] = d.Lost && !p.isOwn() // nothing takes its files
 	}
 	at := map[string]int{}
 	for i := range p.Entries {
@@ -74,14 +78,20 @@ func (c *composer) record(p *scanned) *apk.Installed {
 	return record
 }
 
-// sbom writes the image's bill of materials: every package is in it, with what the
-// package's own document says of its sources where it has one.
-func (c *composer) sbom(digest string, layers []Layer) ([]byte, error) {
+// sbom writes the image's bill of materials, as SPDX and as CycloneDX: every package is
+// in it, with its files as they stand in the image, and with what the package's own
+// document says of its sources where it has one.
+func (c *composer) sbom(digest string, layers []Layer) (spdx, cyclone []byte, err error) {
 	d := sbom.ImageDocument{Name: c.spec.Name(), Digest: digest, Arch: c.o.Arch.GoArch(), OS: c.osRelease(), Created: c.tree.Epoch}
 	d.Repository, d.Commit, _ = strings.Cut(c.spec.VCSURL, "@")
 	for _, l := range layers {
 		d.Layers = append(d.Layers, sbom.Layer{Digest: l.Digest, MediaType: string(l.MediaType)})
 	}
+	files, err := c.files()
+	if err != nil {
+		return nil, nil, err
+	}
+	needs := c.needs()
 	for _, p := range c.packages {
 		i := p.Info
 		// Not the digest of the file: that is another one when another key signed it.
@@ -90,12 +100,78 @@ func (c *composer) sbom(digest string, layers []Layer) ([]byte, error) {
 			Licenses: i.Licenses, Checksums: []sbom.Checksum{{Algorithm: "SHA1", Value: fmt.Sprintf("%x", p.Checksum[:])}},
 		}
 		document := c.embedded(p)
-		if document != nil && !json.Valid(document) {
+		switch {
+		case document != nil && !json.Valid(document):
 			c.warnings = append(c.warnings, Warning{Package: i.FullName(), Text: "the SPDX document in the package is not JSON"})
+		case p.isOwn():
+			component.Sources = []sbom.Source{{Name: path.Base(c.spec.Path), URL: d.Repository, Commit: d.Commit}}
 		}
-		d.Packages = append(d.Packages, sbom.ImagePackage{Component: component, Document: document})
+		q := sbom.ImagePackage{Component: component, Document: document, Files: files[i.Name], Needs: needs[i.Name]}
+		if !q.HasSource() {
+			// What the index knows: the recipe's name, and where its tree stood.
+			q.Sources = []sbom.Source{{Name: cmp.Or(i.Origin, i.Name), Version: string(i.Version.Base()), Commit: i.Commit}}
+		}
+		d.Packages = append(d.Packages, q)
 	}
-	return sbom.Image(d)
+	if spdx, err = sbom.Image(d); err != nil {
+		return nil, nil, err
+	}
+	cyclone, err = sbom.ImageCycloneDX(d)
+	return spdx, cyclone, err
+}
+
+// files are the paths of each package as they stand in the image, by its name.
+func (c *composer) files() (map[string][]sbom.File, error) {
+	sums := map[string]apk.Checksum{} // by SHA-256
+	for _, p := range c.packages {
+		for i := range p.Entries {
+			if e := &p.Entries[i]; e.Sum != "" {
+				sums[e.Sum] = p.sums[i]
+			}
+		}
+	}
+	files := map[string][]sbom.File{}
+	for n := range c.tree.All() {
+		if n.Mode.IsDir() {
+			continue
+		}
+		f := sbom.File{Path: n.Path, Kind: rootfs.Kind(n.Mode), Target: n.Target, SHA256: n.Sum}
+		sum, known := sums[n.Sum]
+		switch {
+		case n.Mode.Type() == fs.ModeSymlink:
+			sum = sha1.Sum([]byte(n.Target))
+		case !n.Mode.IsRegular():
+			sum = sha1.Sum(nil)
+		case !known || sum == (apk.Checksum{}): // the composer made or changed it
+			var err error
+			if sum, err = contentSum(n.Inode); err != nil {
+				return nil, fmt.Errorf("read /%s: %w", n.Path, err)
+			}
+		}
+		f.SHA1 = fmt.Sprintf("%x", sum[:])
+		files[n.Owner] = append(files[n.Owner], f)
+	}
+	return files, nil
+}
+
+// needs are the packages that each package depends on, by its name.
+func (c *composer) needs() map[string][]string {
+	providers := map[string][]string{}
+	for _, p := range c.packages {
+		providers[p.Info.Name] = append(providers[p.Info.Name], p.Info.Name)
+		for _, d := range p.Info.Provides {
+			providers[d.Name] = append(providers[d.Name], p.Info.Name)
+		}
+	}
+	needs := map[string][]string{}
+	for _, p := range c.packages {
+		for _, d := range p.Info.Depends {
+			if !d.Conflict {
+				needs[p.Info.Name] = append(needs[p.Info.Name], providers[d.Name]...)
+			}
+		}
+	}
+	return needs
 }
 
 // embedded is the bill of materials that lies in a package, or nil.

@@ -140,22 +140,23 @@ func mergeOwnFiles(base, top []OwnFile) []OwnFile {
 	return slices.Concat(all, top)
 }
 
-// withOwnPackage adds the package that owns the files of the image file, in apk's
-// database and in the bill of materials as any other does, if there are any. Its name
-// follows from the image's, its version from the files: a plain number, since not every
-// reader of the database knows versions with a digest in them.
+// withOwnPackage adds the package that owns the files of the image file and, once the
+// image is finished, what the composer made, in apk's database and in the bill of
+// materials as any other does. Its name follows from the image's, its version from the
+// files: a plain number, since not every reader of the database knows versions with a
+// digest in them.
 func (s *Spec) withOwnPackage(packages []*scanned, o Options) ([]*scanned, error) {
-	if len(s.OwnFiles) == 0 {
-		return packages, nil
-	}
 	own, err := s.ownPackage(o.Arch, o.Epoch.Unix())
 	return append(packages, own), err
 }
 
 func (s *Spec) ownPackage(arch apk.Arch, epoch int64) (*scanned, error) {
 	p := &scanned{Package: rootfs.Package{Info: &apk.Info{
-		Name: ownPrefix + s.Name(), Arch: arch, Description: "Files of the image file " + s.Name(), Origin: ownPrefix + s.Name(),
+		Name: ownPrefix + s.Name(), Version: "1", Arch: arch, Description: "What no package brings to the image " + s.Name(), Origin: ownPrefix + s.Name(), Size: 1,
 	}}}
+	if license := s.Annotations["org.opencontainers.image.licenses"]; license != "" {
+		p.Info.Licenses = []string{license}
+	}
 	at := map[string]int{}
 	add := func(m OwnMember, uid, gid int) error {
 		if i, there := at[m.Path]; there {
@@ -195,21 +196,92 @@ func (s *Spec) ownPackage(arch apk.Arch, epoch int64) (*scanned, error) {
 	if err := problems(ps...); err != nil {
 		return nil, err
 	}
+	return p, nil
+}
+
+// databaseDir is where apk's database lies. What is in there tells of the own package,
+// whose version therefore does not follow from it.
+const databaseDir = "usr/lib/apk/db/"
+
+// own gives what no package brought to the own package, and writes apk's database, which
+// then has every path of the image.
+func (c *composer) own() error {
+	p := c.packages[len(c.packages)-1]
+	if !p.isOwn() {
+		return errors.New("internal error: the image has no package of its own")
+	}
+	for _, f := range []string{"installed", "scripts.tar", "triggers"} {
+		if err := c.tree.WriteFile(databaseDir+f, nil, 0o644); err != nil {
+			return err
+		}
+	}
+	var database []*rootfs.Node
+	for n := range c.tree.All() {
+		if n.Owner != "" {
+			continue
+		}
+		var sum apk.Checksum
+		switch in := strings.HasPrefix(n.Path, databaseDir); {
+		case in:
+			database = append(database, n)
+		case n.Mode.IsRegular():
+			var err error
+			if sum, err = contentSum(n.Inode); err != nil {
+				return fmt.Errorf("read /%s: %w", n.Path, err)
+			}
+		case n.Mode.Type() == fs.ModeSymlink:
+			sum = sha1.Sum([]byte(n.Target))
+		}
+		p.Entries, p.sums = append(p.Entries, rootfs.Entry{Path: n.Path, Inode: *n.Inode}), append(p.sums, sum)
+		if !strings.HasPrefix(n.Path, databaseDir) {
+			n.Adopt(p.Info.Name)
+		}
+	}
+	p.seal()
+	if err := c.installed(); err != nil {
+		return err
+	}
+	for _, n := range database {
+		n.Adopt(p.Info.Name)
+	}
+	return nil
+}
+
+// contentSum is the SHA-1 of a file, as apk's database has it.
+func contentSum(i *rootfs.Inode) (sum apk.Checksum, err error) {
+	r, err := i.Content.Open()
+	if err != nil {
+		return sum, err
+	}
+	defer r.Close()
+	h := sha1.New()
+	if _, err := io.Copy(h, io.LimitReader(r, i.Size)); err != nil {
+		return sum, err
+	}
+	h.Sum(sum[:0])
+	return sum, nil
+}
+
+// seal gives the package the version, size and checksum that follow from its files.
+func (p *scanned) seal() {
 	digest := sha256.New()
-	for _, e := range p.Entries {
+	for i := range p.Entries {
+		e := &p.Entries[i]
+		if strings.HasPrefix(e.Path, databaseDir) {
+			continue
+		}
 		fmt.Fprintf(digest, "%q %d %d %d %q %q\n", e.Path, e.Mode, e.UID, e.GID, e.Target, e.Sum)
 		p.Info.Size += e.Size
 	}
-	p.Info.Size = max(p.Info.Size, 1)
 	p.Info.Version = apk.Version(fmt.Sprintf("1.%d-r0", binary.BigEndian.Uint32(digest.Sum(nil))))
 	identity := sha1.New()
-	if _, err := io.WriteString(identity, p.Info.FullName()); err != nil {
-		return nil, err
-	}
+	io.WriteString(identity, p.Info.FullName())
 	identity.Write(digest.Sum(nil))
 	identity.Sum(p.Checksum[:0])
-	return p, nil
 }
+
+// IsOwnPackage reports whether a package of an image is the one that the composer made.
+func IsOwnPackage(name string) bool { return strings.HasPrefix(name, ownPrefix) }
 
 // ownPrefix begins the name of a package that the composer makes.
 const ownPrefix = "image-files-"

@@ -32,8 +32,8 @@ type Image struct {
 	About About
 	// Config and Manifest are the bytes of the image's configuration and manifest.
 	Config, Manifest []byte
-	// SBOM is the SPDX document of the image.
-	SBOM []byte
+	// SBOM is the SPDX document of the image, CycloneDX the one that says the same.
+	SBOM, CycloneDX []byte
 
 	st      *store.Store
 	listing store.Digest
@@ -127,7 +127,7 @@ func (c *composer) describe(layers []Layer) (*Image, error) {
 	for _, p := range c.packages {
 		a.Packages = append(a.Packages, InstalledPackage{Name: p.Info.Name, Version: p.Info.Version, Origin: p.Info.Origin, Size: p.size(), Files: files[p.Info.Name], Scripts: p.scriptNames()})
 	}
-	image.SBOM, err = c.sbom(string(digest), layers)
+	image.SBOM, image.CycloneDX, err = c.sbom(string(digest), layers)
 	return image, err
 }
 
@@ -313,9 +313,9 @@ func imageID(s *Spec, packages []Package, o Options) store.ActionID {
 
 // remembered is an image in the store.
 type remembered struct {
-	About                           About
-	Config, Manifest, SBOM, Listing store.Digest
-	Roots                           roots
+	About                                      About
+	Config, Manifest, SBOM, CycloneDX, Listing store.Digest
+	Roots                                      roots
 }
 
 func (i *Image) remember(id store.ActionID) error {
@@ -323,7 +323,7 @@ func (i *Image) remember(id store.ActionID) error {
 	for _, part := range []struct {
 		data []byte
 		to   *store.Digest
-	}{{i.Config, &r.Config}, {i.Manifest, &r.Manifest}, {i.SBOM, &r.SBOM}} {
+	}{{i.Config, &r.Config}, {i.Manifest, &r.Manifest}, {i.SBOM, &r.SBOM}, {i.CycloneDX, &r.CycloneDX}} {
 		digest, _, err := i.st.Put(bytes.NewReader(part.data))
 		if err != nil {
 			return err
@@ -344,7 +344,7 @@ func recall(st *store.Store, id store.ActionID) (*Image, error) {
 	for _, part := range []struct {
 		digest store.Digest
 		to     *[]byte
-	}{{r.Config, &i.Config}, {r.Manifest, &i.Manifest}, {r.SBOM, &i.SBOM}} {
+	}{{r.Config, &i.Config}, {r.Manifest, &i.Manifest}, {r.SBOM, &i.SBOM}, {r.CycloneDX, &i.CycloneDX}} {
 		f, err := st.Open(part.digest)
 		if err != nil {
 			return nil, err

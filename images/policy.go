@@ -162,6 +162,9 @@ func checkDistroless(t *rootfs.Tree, marks map[string]string, fullNames map[stri
 	var reasons []Reason
 	add := func(n *rootfs.Node, rule, text string) {
 		owner := n.Owner
+		if IsOwnPackage(owner) {
+			owner = "" // the image file makes it
+		}
 		if to, found := t.Stat(n.Path); owner == "" && found && path.Base(to.Path) == "busybox" {
 			owner = to.Owner // whose links the composer makes, as busybox's own script would
 		}

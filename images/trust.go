@@ -88,7 +88,7 @@ func (c *composer) database() error {
 		{"etc/apk/world", lines(slices.Compact(world)), 0o644},
 		{"etc/apk/repositories", lines(c.repositories()), 0o644},
 		{"etc/apk/arch", []byte(string(c.o.Arch) + "\n"), 0o644},
-		{"usr/lib/apk/db/lock", nil, 0o600},
+		{databaseDir + "lock", nil, 0o600},
 	} {
 		if err := t.WriteFile(f.path, f.data, f.mode); err != nil {
 			return err

@@ -115,12 +115,7 @@ func blobPieces(images []*Image) []piece {
 }
 
 // WriteSBOM writes the SPDX document of the image.
-func (i *Image) WriteSBOM(file string) error {
-	if err := writeFile(file, i.SBOM); err != nil {
-		return fmt.Errorf("write SBOM %s: %w", file, err)
-	}
-	return nil
-}
+func (i *Image) WriteSBOM(file string) error { return WriteDocument(file, i.SBOM) }
 
 // FileName is how a file of the image is called in a folder of images: NAME.tar,
 // and NAME-ARCH.tar where images of several architectures lie beside each other.

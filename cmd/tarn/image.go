@@ -25,6 +25,7 @@ import (
 )
 
 type imageOptions struct {
+	sbom         sbomOptions
 	arches       []string
 	repositories []string
 	trustFlags

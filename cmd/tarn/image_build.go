@@ -36,7 +36,7 @@ file names. Nothing of a package is run. --format chooses what is written:
   cpio     OUTPUT/NAME.cpio.gz, the root file system as Linux takes it for an
            initramfs; the kernel starts /init there
 
-The SBOM lies in OUTPUT/NAME.spdx.json. With several architectures those files that
+The SBOM lies in OUTPUT/NAME.spdx.json, that of the index in NAME-index.spdx.json. With several architectures those files that
 hold one are called NAME-ARCH. What is there already as it was left is not written again.
 
 Where there is a lock beside an image file (NAME.lock.json, see tarn image lock) the
@@ -46,6 +46,7 @@ packages are those that it names. One image that fails does not stop the others.
 	}
 	o.add(cmd)
 	cmd.Flags().StringSliceVar(&o.formats, "format", []string{"oci", "docker"}, "what to write: oci, docker, rootfs, cpio")
+	o.sbom.add(cmd.Flags())
 	cmd.Flags().IntVarP(&o.jobs, "jobs", "j", 0, "how many images to compose at once (default: one for each processor, at most 4)")
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "the folder to write to (default: images below the workspace's output)")
 	cmd.Flags().StringVarP(&o.tag, "tag", "t", "", "the name in the archive (default: NAME:latest)")
@@ -66,8 +67,9 @@ type imageRow struct {
 	Archive  string   `json:"archive,omitempty"` // of all architectures
 	RootFS   string   `json:"rootfs,omitempty"`
 	CPIO     string   `json:"cpio,omitempty"`
-	SBOM     string   `json:"sbom"`
-	Lock     string   `json:"lock,omitempty"` // the lock that named the packages
+	SBOM     string   `json:"sbom,omitempty"`
+	SBOMs    []string `json:"sboms,omitempty"` // in all formats, and those of the index
+	Lock     string   `json:"lock,omitempty"`  // the lock that named the packages
 }
 
 // failedImage is an image that was not composed, for programs.
@@ -95,6 +97,9 @@ func (a *app) runImageBuild(ctx context.Context, o imageOptions, names []string)
 	}
 	if len(specs) > 1 && o.tag != "" {
 		return usagef("--tag is for one image, and there are %d", len(specs))
+	}
+	if err := o.sbom.check(len(specs)); err != nil {
+		return err
 	}
 	jobs := o.jobs
 	if jobs <= 0 {
@@ -206,19 +211,20 @@ func (c *composer) write(ctx context.Context, s *images.Spec) ([]imageRow, error
 			return nil, err
 		}
 	}
+	sboms, err := c.o.sbom.write(dir, composed)
+	if err != nil {
+		return nil, err
+	}
 	var rows []imageRow
-	for _, image := range composed {
+	for i, image := range composed {
 		file := func(suffix string) string {
 			return filepath.Join(dir, image.About.FileName(suffix, len(composed) > 1))
 		}
 		row := imageRow{
 			Image: s.Name(), Arch: image.About.Arch, Digest: image.About.Digest, Packages: len(image.About.Packages), Files: image.About.Files,
-			Size: image.About.Size, Layers: len(image.About.Layers), Layout: layout, Archive: archive, SBOM: file(".spdx.json"), Lock: c.lockUsed(s),
+			Size: image.About.Size, Layers: len(image.About.Layers), Layout: layout, Archive: archive, SBOM: first(sboms[i]), SBOMs: append(sboms[i], sboms[len(composed)]...), Lock: c.lockUsed(s),
 		}
 		if err := c.writeRoots(ctx, s, image, file, &row); err != nil {
-			return nil, err
-		}
-		if err := image.WriteSBOM(relative(row.SBOM)); err != nil {
 			return nil, err
 		}
 		for _, w := range image.About.Warnings {

@@ -65,6 +65,8 @@ type whyPath struct {
 	Digest  string         `json:"layerDigest"`
 	By      string         `json:"createdBy,omitempty"` // what the image says of that layer
 	Makers  []images.Maker `json:"makers,omitempty"`
+
+	owner string // the name of Package
 }
 
 func (a *app) runImageWhy(ctx context.Context, o lookOptions, question string, refs []string) error {
@@ -143,7 +145,7 @@ func (w *whyImage) answer(question string) (*whyAnswer, []string, error) {
 		if path.Package == "" {
 			return answer, nil, nil
 		}
-		name = path.State.Package
+		name = path.owner
 	}
 	wanted, err := apk.ParseDependency(name)
 	if err != nil || wanted.Conflict {
@@ -181,10 +183,10 @@ func (w *whyImage) path(question string) (*whyPath, []string) {
 	layer := w.contents.Layers[at]
 	p.Layer, p.Digest, p.By = at+1, cmp.Or(layer.Digest, layer.DiffID), layer.Created
 	if owner := w.contents.Find(n.Owner); owner != nil {
-		p.Package = owner.FullName()
+		p.Package, p.owner = owner.FullName(), owner.Name
 		p.Changed = slices.Contains(owner.Changed, n.Path)
 	}
-	if w.spec != nil && (p.Package == "" || p.Changed || w.touched(n)) {
+	if w.spec != nil && (p.Package == "" || p.Changed || images.IsOwnPackage(n.Owner) || w.touched(n)) {
 		p.Makers = w.spec.Makers(n.Path)
 	}
 	return p, nil

@@ -178,6 +178,13 @@ func (t *Tree) follow(p string) (string, error) {
 	return at, nil
 }
 
+// Adopt gives what no package brought to one that the composer makes for it.
+func (n *Node) Adopt(owner string) {
+	if n.Owner == "" {
+		n.Owner, n.source, n.implied = owner, n.Path, false
+	}
+}
+
 // Edits of the tree after packages were installed. The layer of a package keeps
 // what the package brought; what is edited stands above it.
 

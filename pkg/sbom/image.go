@@ -42,6 +42,10 @@ type ImagePackage struct {
 	Component
 	// Document is the bill of materials that lies in the package, as SPDX JSON, or empty.
 	Document []byte
+	// Files are all paths of the image that are the package's and no folders.
+	Files []File
+	// Needs are the names of packages of the image that it depends on.
+	Needs []string
 }
 
 // Image writes the bill of materials of an image: the image, its layers, its
@@ -115,6 +119,9 @@ func Image(d ImageDocument) ([]byte, error) {
 			}
 		}
 		doc.sources(elements[i], packages[i].Sources, l)
+	}
+	for i := range packages {
+		doc.own(elements[i], packages[i].Files)
 	}
 	doc.Extracted = l.sorted()
 	return doc.encode()

@@ -1,5 +1,6 @@
-// Package sbom writes bills of materials as SPDX 2.3 JSON: one for a package,
-// which lies inside it, and one for an image, which merges those of its packages.
+// Package sbom writes bills of materials: one for a package, which lies inside it, as
+// SPDX 2.3 JSON, and those of an image, which merges those of its packages, and of an
+// index of images, as SPDX and as CycloneDX 1.7 JSON.
 // It knows the format and purls; it knows nothing of recipes, repositories or
 // image files, and reads nothing but what it is given: the same input gives the
 // same bytes.
@@ -27,7 +28,9 @@ type document struct {
 	Namespace     string         `json:"documentNamespace"`
 	Creation      creation       `json:"creationInfo"`
 	Describes     []string       `json:"documentDescribes,omitempty"`
+	External      []external     `json:"externalDocumentRefs,omitempty"`
 	Packages      []*element     `json:"packages"`
+	Files         []file         `json:"files,omitempty"`
 	Relationships []relationship `json:"relationships"`
 	Extracted     []extracted    `json:"hasExtractedLicensingInfos,omitempty"`
 
@@ -42,25 +45,26 @@ type creation struct {
 
 // element is what SPDX calls a package: anything that has a name and comes from somewhere.
 type element struct {
-	ID            string      `json:"SPDXID"`
-	Name          string      `json:"name"`
-	Version       string      `json:"versionInfo,omitempty"`
-	FileName      string      `json:"packageFileName,omitempty"`
-	Supplier      string      `json:"supplier,omitempty"`
-	Originator    string      `json:"originator,omitempty"`
-	Download      string      `json:"downloadLocation"`
-	FilesAnalyzed bool        `json:"filesAnalyzed"`
-	Checksums     []Checksum  `json:"checksums,omitempty"`
-	Homepage      string      `json:"homepage,omitempty"`
-	SourceInfo    string      `json:"sourceInfo,omitempty"`
-	Concluded     string      `json:"licenseConcluded,omitempty"`
-	Declared      string      `json:"licenseDeclared,omitempty"`
-	Copyright     string      `json:"copyrightText,omitempty"`
-	Summary       string      `json:"summary,omitempty"`
-	Description   string      `json:"description,omitempty"`
-	Comment       string      `json:"comment,omitempty"`
-	Purpose       string      `json:"primaryPackagePurpose,omitempty"`
-	References    []reference `json:"externalRefs,omitempty"`
+	ID            string        `json:"SPDXID"`
+	Name          string        `json:"name"`
+	Version       string        `json:"versionInfo,omitempty"`
+	FileName      string        `json:"packageFileName,omitempty"`
+	Supplier      string        `json:"supplier,omitempty"`
+	Originator    string        `json:"originator,omitempty"`
+	Download      string        `json:"downloadLocation"`
+	FilesAnalyzed bool          `json:"filesAnalyzed"`
+	Verification  *verification `json:"packageVerificationCode,omitempty"`
+	Checksums     []Checksum    `json:"checksums,omitempty"`
+	Homepage      string        `json:"homepage,omitempty"`
+	SourceInfo    string        `json:"sourceInfo,omitempty"`
+	Concluded     string        `json:"licenseConcluded,omitempty"`
+	Declared      string        `json:"licenseDeclared,omitempty"`
+	Copyright     string        `json:"copyrightText,omitempty"`
+	Summary       string        `json:"summary,omitempty"`
+	Description   string        `json:"description,omitempty"`
+	Comment       string        `json:"comment,omitempty"`
+	Purpose       string        `json:"primaryPackagePurpose,omitempty"`
+	References    []reference   `json:"externalRefs,omitempty"`
 }
 
 // Checksum is a digest by SPDX's name of its algorithm.
@@ -156,15 +160,61 @@ func (d *document) encode() ([]byte, error) {
 	return marshal(d)
 }
 
+// marshal writes what people look at with indents, and of an image with files, whose
+// lists are long, each entry on a line of its own.
 func marshal(d *document) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
+	files, relationships := d.Files, d.Relationships
+	if len(files) > 0 {
+		d.Files, d.Relationships = nil, nil
+		defer func() { d.Files, d.Relationships = files, relationships }()
+	}
 	if err := e.Encode(d); err != nil {
 		return nil, fmt.Errorf("write SPDX document %s: %v", d.Name, err)
 	}
-	return b.Bytes(), nil
+	if len(files) == 0 {
+		return b.Bytes(), nil
+	}
+	const empty = "\n  \"relationships\": null"
+	before, after, found := bytes.Cut(b.Bytes(), []byte(empty))
+	if !found {
+		panic("internal error: no place for relationships in an SPDX document")
+	}
+	var out bytes.Buffer
+	out.Write(before)
+	lines := json.NewEncoder(&out)
+	lines.SetEscapeHTML(false)
+	out.WriteString("\n  \"files\": [\n")
+	for i := range files {
+		if err := line(&out, lines, &files[i], i == len(files)-1); err != nil {
+			return nil, fmt.Errorf("write SPDX document %s: %v", d.Name, err)
+		}
+	}
+	out.WriteString("  ],\n  \"relationships\": [\n")
+	for i := range relationships {
+		if err := line(&out, lines, &relationships[i], i == len(relationships)-1); err != nil {
+			return nil, fmt.Errorf("write SPDX document %s: %v", d.Name, err)
+		}
+	}
+	out.WriteString("  ]")
+	out.Write(after)
+	return out.Bytes(), nil
+}
+
+// line writes an entry of a list on a line of its own.
+func line(out *bytes.Buffer, e *json.Encoder, entry any, last bool) error {
+	out.WriteString("    ")
+	if err := e.Encode(entry); err != nil {
+		return err
+	}
+	if !last {
+		out.Truncate(out.Len() - 1)
+		out.WriteString(",\n")
+	}
+	return nil
 }
 
 // escape makes text fit an SPDX identifier: letters, digits, "." and "-".

@@ -1,0 +1,231 @@
+package sbom
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	cdx "github.com/CycloneDX/cyclonedx-go"
+	"github.com/package-url/packageurl-go"
+)
+
+// cycloneVersion is the version of the specification that documents are written in.
+const cycloneVersion = cdx.SpecVersion1_7
+
+// ImageCycloneDX writes the bill of materials of an image as CycloneDX JSON
+// (https://cyclonedx.org/docs/1.7/json/): every package with its files below it, where
+// its sources come from, and which other packages it needs.
+func ImageCycloneDX(d ImageDocument) ([]byte, error) {
+	if d.Name == "" {
+		return nil, errors.New("write CycloneDX document: the image has no name")
+	}
+	bom := newBOM(d.Tool, d.Created)
+	image := d.cyclone()
+	bom.Metadata.Component = &image
+	var components []cdx.Component
+	if d.OS.ID != "" {
+		components = append(components, cdx.Component{BOMRef: "os:" + d.OS.ID, Type: cdx.ComponentTypeOS, Name: d.OS.ID, Version: d.OS.Version, Description: d.OS.Name})
+	}
+	packages := slices.Clone(d.Packages)
+	slices.SortStableFunc(packages, func(a, b ImagePackage) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Version, b.Version))
+	})
+	refs := map[string]string{}
+	for i := range packages {
+		c := packages[i].cyclone()
+		if refs[packages[i].Name] != "" {
+			return nil, fmt.Errorf("write CycloneDX document: package %s is there twice", packages[i].Name)
+		}
+		refs[packages[i].Name] = c.BOMRef
+		components = append(components, c)
+	}
+	bom.Components = &components
+	all := []string{}
+	var dependencies []cdx.Dependency
+	for i := range packages {
+		p := &packages[i]
+		all = append(all, refs[p.Name])
+		needs := []string{}
+		for _, name := range p.Needs {
+			if ref := refs[name]; ref != "" && name != p.Name && !slices.Contains(needs, ref) {
+				needs = append(needs, ref)
+			}
+		}
+		slices.Sort(needs)
+		dependencies = append(dependencies, cdx.Dependency{Ref: refs[p.Name], Dependencies: &needs})
+	}
+	slices.Sort(all)
+	dependencies = append([]cdx.Dependency{{Ref: image.BOMRef, Dependencies: &all}}, dependencies...)
+	bom.Dependencies = &dependencies
+	return encodeBOM(bom)
+}
+
+// IndexCycloneDX writes the bill of materials of an index as CycloneDX JSON.
+func IndexCycloneDX(d IndexDocument) ([]byte, error) {
+	if d.Name == "" {
+		return nil, errors.New("write CycloneDX document: the index has no name")
+	}
+	bom := newBOM(d.Tool, d.Created)
+	top := (&ImageDocument{Name: d.Name, Digest: d.Digest, Repository: d.Repository, Commit: d.Commit}).cyclone()
+	bom.Metadata.Component = &top
+	components, refs := []cdx.Component{}, []string{}
+	for _, i := range d.Images {
+		c := (&ImageDocument{Name: d.Name, Digest: i.Digest, Arch: i.Arch, Repository: d.Repository, Commit: d.Commit}).cyclone()
+		components, refs = append(components, c), append(refs, c.BOMRef)
+	}
+	bom.Components, bom.Dependencies = &components, &[]cdx.Dependency{{Ref: top.BOMRef, Dependencies: &refs}}
+	return encodeBOM(bom)
+}
+
+func newBOM(tool string, created int64) *cdx.BOM {
+	bom := cdx.NewBOM()
+	bom.Metadata = &cdx.Metadata{
+		Timestamp: time.Unix(created, 0).UTC().Format(time.RFC3339),
+		Tools:     &cdx.ToolsChoice{Components: &[]cdx.Component{{Type: cdx.ComponentTypeApplication, Name: cmp.Or(tool, "tarn")}}},
+	}
+	return bom
+}
+
+// encodeBOM writes a document. Its serial number is made of all the rest of it.
+func encodeBOM(bom *cdx.BOM) ([]byte, error) {
+	var b bytes.Buffer
+	for range 2 {
+		b.Reset()
+		if err := cdx.NewBOMEncoder(&b, cdx.BOMFileFormatJSON).SetPretty(false).SetEscapeHTML(false).EncodeVersion(bom, cycloneVersion); err != nil {
+			return nil, fmt.Errorf("write CycloneDX document: %v", err)
+		}
+		if bom.SerialNumber == "" {
+			sum := sha256.Sum256(b.Bytes())
+			bom.SerialNumber = "urn:uuid:" + uuid(sum[:])
+		}
+	}
+	return b.Bytes(), nil
+}
+
+func (d *ImageDocument) cyclone() cdx.Component {
+	e := d.element()
+	c := cdx.Component{Type: cdx.ComponentTypeContainer, Name: d.Name, Version: d.Digest, PackageURL: e.References[0].Locator, Hashes: hashes(e.Checksums)}
+	c.BOMRef = c.PackageURL
+	if d.Repository != "" && public(d.Repository) {
+		c.ExternalReferences = &[]cdx.ExternalReference{{Type: cdx.ERTypeVCS, URL: d.Repository, Comment: d.Commit}}
+	}
+	if len(d.Layers) > 0 {
+		var properties []cdx.Property
+		for _, l := range d.Layers {
+			properties = append(properties, cdx.Property{Name: "tarn:layer", Value: l.Digest})
+		}
+		c.Properties = &properties
+	}
+	return c
+}
+
+func (p *ImagePackage) cyclone() cdx.Component {
+	l := &licences{}
+	e := p.element(l)
+	c := cdx.Component{
+		Type: cdx.ComponentTypeLibrary, Name: p.Name, Version: p.Version, Description: p.Summary, PackageURL: e.References[0].Locator,
+		Hashes: hashes(e.Checksums), CPE: p.CPE, Copyright: strings.TrimSpace(strings.Join(p.Copyright, "\n")),
+	}
+	c.BOMRef = c.PackageURL
+	if e.Declared != noAssertion && e.Declared != "NONE" && e.Declared != "" {
+		c.Licenses = &cdx.Licenses{{Expression: e.Declared}}
+	}
+	if p.Supplier != "" {
+		c.Supplier = &cdx.OrganizationalEntity{Name: p.Supplier}
+	}
+	var references []cdx.ExternalReference
+	if e.Homepage != "" {
+		references = append(references, cdx.ExternalReference{Type: cdx.ERTypeWebsite, URL: e.Homepage})
+	}
+	for _, s := range p.sourceElements() {
+		references = append(references, s.cyclone())
+	}
+	if len(references) > 0 {
+		c.ExternalReferences = &references
+	}
+	if p.Origin != "" {
+		c.Properties = &[]cdx.Property{{Name: "tarn:origin", Value: p.Origin}}
+	}
+	if len(p.Files) > 0 {
+		files := make([]cdx.Component, len(p.Files))
+		for i, f := range p.Files {
+			files[i] = cdx.Component{Type: cdx.ComponentTypeFile, Name: "/" + f.Path}
+			sums := []Checksum{{"SHA1", f.SHA1}}
+			if f.SHA256 != "" {
+				sums = append(sums, Checksum{"SHA256", f.SHA256})
+			}
+			files[i].Hashes = hashes(sums)
+			if f.Kind != "file" {
+				kind := f.Kind
+				if f.Target != "" {
+					kind += " to " + f.Target
+				}
+				files[i].Properties = &[]cdx.Property{{Name: "tarn:kind", Value: kind}}
+			}
+		}
+		c.Components = &files
+	}
+	return c
+}
+
+// HasSource reports whether it is known what the package was built from.
+func (p *ImagePackage) HasSource() bool { return len(p.sourceElements()) > 0 }
+
+// sourceElements are what a package was built from: what its document says, and what is
+// known besides.
+func (p *ImagePackage) sourceElements() []*element {
+	var all []*element
+	var from document
+	if len(p.Document) > 0 && json.Unmarshal(p.Document, &from) == nil {
+		for _, e := range from.Packages {
+			if e != nil && e.Name != "" && !(e.Name == p.Name && e.Version == p.Version) && (e.Purpose == "" || e.Purpose == "SOURCE") {
+				all = append(all, e)
+			}
+		}
+	}
+	for i := range p.Sources {
+		all = append(all, p.Sources[i].element(&licences{}))
+	}
+	return all
+}
+
+// cyclone is a source as a place where it can be had. CycloneDX wants an address; what
+// has none is named by its package-url.
+func (e *element) cyclone() cdx.ExternalReference {
+	r := cdx.ExternalReference{Type: cdx.ERTypeSourceDistribution, Comment: strings.TrimSpace(e.Name + " " + e.Version), URL: e.Download, Hashes: hashes(sortedChecksums(e.Checksums))}
+	if strings.HasPrefix(e.Download, "git+") {
+		r.Type = cdx.ERTypeVCS
+	}
+	if r.URL != "" && r.URL != noAssertion && r.URL != "NONE" {
+		return r
+	}
+	for _, reference := range e.References {
+		if reference.Type == "purl" {
+			r.URL = reference.Locator
+			return r
+		}
+	}
+	r.URL = packageurl.NewPackageURL("generic", "", e.Name, e.Version, nil, "").ToString()
+	return r
+}
+
+// hashes gives checksums by CycloneDX's names of the algorithms.
+func hashes(sums []Checksum) *[]cdx.Hash {
+	names := map[string]cdx.HashAlgorithm{"MD5": cdx.HashAlgoMD5, "SHA1": cdx.HashAlgoSHA1, "SHA256": cdx.HashAlgoSHA256, "SHA384": cdx.HashAlgoSHA384, "SHA512": cdx.HashAlgoSHA512}
+	var all []cdx.Hash
+	for _, s := range sums {
+		if name, known := names[s.Algorithm]; known {
+			all = append(all, cdx.Hash{Algorithm: name, Value: s.Value})
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return &all
+}
