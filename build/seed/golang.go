@@ -175,6 +175,15 @@ func (g *Go) Fetch(ctx context.Context, st *store.Store, e *apk.Entry) (store.Di
 	return d, st.Remember(g.id(t), d)
 }
 
+// Keep puts the zip for an architecture into the store, made into the seed already or not.
+func (g *Go) Keep(ctx context.Context, arch apk.Arch) ([]store.Digest, error) {
+	d, err := g.fetchZip(ctx, g.toolchain(arch))
+	if err != nil {
+		return nil, fmt.Errorf("seed: %w", err)
+	}
+	return []store.Digest{d}, nil
+}
+
 // fetchZip fetches the zip from where this machine's Go gets modules.
 func (g *Go) fetchZip(ctx context.Context, t *goToolchain) (store.Digest, error) {
 	version := t.version(g.lock)

@@ -157,7 +157,7 @@ func (s *Seed) Fetch(ctx context.Context, st *store.Store, _ *apk.Entry) (store.
 
 // Keep puts Debian's packages into the store, made into the seed already or not, and gives
 // their digests: what a mirror needs so that another machine can make it.
-func (s *Seed) Keep(ctx context.Context) ([]store.Digest, error) {
+func (s *Seed) Keep(ctx context.Context, _ apk.Arch) ([]store.Digest, error) {
 	if err := s.fetchPackages(ctx); err != nil {
 		return nil, fmt.Errorf("seed: %w", err)
 	}

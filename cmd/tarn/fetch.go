@@ -13,7 +13,6 @@ import (
 	"github.com/tarn-build/tarn/build/source/prefetch"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/recipes"
-	"github.com/tarn-build/tarn/repo"
 )
 
 func (a *app) fetchCommand() *cobra.Command {
@@ -208,9 +207,9 @@ func (l *line) fetchSeeds(ctx context.Context, wanted []string) error {
 				continue
 			}
 			if l.seedAsked == nil {
-				l.seedAsked = map[repo.Source]bool{}
+				l.seedAsked = map[string]bool{}
 			}
-			l.seedAsked[s] = true
+			l.seedAsked[s.Name()] = true
 			if _, err := s.Fetch(ctx, l.store, e); err != nil {
 				return err
 			}

@@ -9,10 +9,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tarn-build/tarn/build/seed"
 	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/build/source/prefetch"
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/recipes"
 	"github.com/tarn-build/tarn/repo"
 )
@@ -35,8 +35,13 @@ func (l *line) writeMirror(ctx context.Context, dir string, names []string) erro
 		}
 	}
 	for _, s := range l.seeds {
-		if s, is := s.(*seed.Seed); is && l.seedAsked[s] {
-			digests, err := s.Keep(ctx)
+		if named, is := s.(namedSeed); is {
+			s = named.Source
+		}
+		if k, is := s.(interface {
+			Keep(context.Context, apk.Arch) ([]store.Digest, error)
+		}); is && l.seedAsked[s.Name()] {
+			digests, err := k.Keep(ctx, l.arch)
 			for _, d := range digests {
 				err = errors.Join(err, m.AddBlob(d))
 			}

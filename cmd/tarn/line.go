@@ -128,8 +128,8 @@ type line struct {
 	fetcher *source.Fetcher
 	seeds   []repo.Source
 	// seedAsked are the seeds that fetchSeeds found to be needed.
-	seedAsked map[repo.Source]bool
-	others    []repo.Source // further repositories, the preferred first
+	seedAsked map[string]bool // by Name
+	others    []repo.Source   // further repositories, the preferred first
 	graph     *graph.Graph
 	built     *build.Built
 	builder   *build.Builder
