@@ -148,8 +148,13 @@ func Series(all []*Contents, budget int) []Pull {
 			sizes[p.Name] = p.Packed
 		}
 		var parts []images.Part
+		var own []string
 		for j := range c.Packages {
 			p := &c.Packages[j]
+			if images.IsOwnPackage(p.Name) {
+				own = append(own, p.Name) // it stays on top
+				continue
+			}
 			part := images.Part{Name: p.Name, Origin: p.Origin, Version: apk.Version(p.Version), Size: p.Size, Installed: p.Size}
 			if p.Entry != nil {
 				part.Installed, part.Replaces = p.Entry.Size, p.Entry.Replaces
@@ -159,7 +164,8 @@ func Series(all []*Contents, budget int) []Pull {
 		for strategy, layering := range map[string]*images.Layering{
 			images.StrategySingle: {Strategy: images.StrategySingle}, images.StrategyOrigin: {Strategy: images.StrategyOrigin, Budget: budget}, images.StrategyPackage: nil,
 		} {
-			top := []string{""} // what belongs to no package, and packages without a layer below
+			// What belongs to no package or the composer's own, and packages without a layer below.
+			top := append([]string{""}, own...)
 			groups := images.Divide(parts, layering)
 			if groups == nil {
 				for _, p := range parts {
