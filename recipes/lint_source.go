@@ -55,10 +55,15 @@ var sourceRules = []Rule{
 		Instead: "pipeline:\n  - uses: fetch\n    with:\n      uri: https://example.org/x.tar.gz\n      expected-sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
 		find: func(l *linter) {
 			l.eachSource(func(t *Task, key, value string, at yamlread.Place) {
-				if problem := badAddress(value, t.Uses == "git-checkout"); problem != "" {
-					l.report(at, "", "%s", problem)
+				for _, address := range addressesIn(value) {
+					if strings.HasPrefix(key, "verify-") && !strings.Contains(address, ":") {
+						continue // a file beside the recipe
+					}
+					if problem := badAddress(address, t.Uses == "git-checkout"); problem != "" {
+						l.report(at, "", "%s", problem)
+					}
 				}
-			}, "uri", "repository")
+			}, "uri", "repository", "mirrors", "verify-uri", "verify-checksums")
 		},
 	},
 	{
@@ -133,6 +138,11 @@ func (l *linter) eachSource(visit func(t *Task, key, value string, at yamlread.P
 			}
 		}
 	})
+}
+
+// addressesIn are the addresses of a list with blanks between them; a blank in a variable is none.
+func addressesIn(list string) []string {
+	return strings.Fields(template.ReplaceAllStringFunc(list, func(v string) string { return strings.Join(strings.Fields(v), "") }))
 }
 
 // hostname is stricter than the standard: no capital, no letter that only looks like another.
