@@ -154,7 +154,7 @@ func becomeRuntime(control *pid1.Channel) error {
 	if _, err := control.Receive(&start); err != nil {
 		return err
 	}
-	return control.Send(pid1.Failed(set.runRuntime(&start)))
+	return fail(control, set.runRuntime(&start))
 }
 
 func (set *setup) runRuntime(start *runtimeStart) error {
