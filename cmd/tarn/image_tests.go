@@ -71,7 +71,7 @@ type imageTestRow struct {
 	Image   string         `json:"image"`
 	Arch    apk.Arch       `json:"arch"`
 	Digest  string         `json:"digest"`
-	State   string         `json:"state"` // passed, cached, failed, untested, stopped
+	State   string         `json:"state"` // passed, cached, failed, untested
 	Seconds float64        `json:"seconds"`
 	Tests   []tests.Result `json:"tests,omitempty"`
 	// Left out are commands and services of an architecture that this machine cannot run.
