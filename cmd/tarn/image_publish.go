@@ -51,7 +51,7 @@ REGISTRY/NAME, under the names that --tag gives, latest when it gives none.
 Tags change last, when all else is there. The digest is printed, as HOST/NAME@sha256:...
 
 --sign KEY signs the index and the image of each architecture as cosign does, and attests
-their SBOM (SPDX) and provenance (SLSA, version 1: recipe, source digests and environment
+their SBOM (SPDX, CycloneDX) and provenance (SLSA, version 1: recipe, source digests and environment
 of every package). KEY is a private key in PEM (tarn keygen NAME.key, cosign
 generate-key-pair) or exec:NAME.pub PROGRAM ARGUMENT... for one that a program keeps.
 
@@ -411,21 +411,28 @@ func (p part) sign(ctx context.Context, to attest.Beside, repository string, key
 	return attest.Attach(ctx, to, attest.Signatures, p.descriptor, key, []attest.Item{signature})
 }
 
-// attestations are the provenance and the bills of materials of a part.
+// attestations are the provenance and the bills of materials of a part. The index has its
+// own, and those of its images: who verifies a tag by itself finds every package.
 func (p part) attestations(ctx context.Context, repository string, key sign.MessageSigner) ([]attest.Item, error) {
 	var items []attest.Item
-	add := func(predicate string, content []byte) error {
+	add := func(predicate string, content []byte, err error) error {
+		if err != nil {
+			return err
+		}
 		item, err := attest.Attest(ctx, key, repository, p.descriptor.Digest, predicate, content)
 		items = append(items, item)
 		return err
 	}
 	provenance, err := images.Provenance(tarnVersion(), p.composed...)
-	if err == nil {
-		err = add(attest.PredicateProvenance, provenance)
+	err = add(attest.PredicateProvenance, provenance, err)
+	if p.descriptor.MediaType.IsIndex() {
+		spdx, cyclone, failed := images.IndexSBOM(p.composed...)
+		err = errors.Join(err, add(attest.PredicateSPDX, spdx, failed), add(attest.PredicateCycloneDX, cyclone, failed))
 	}
 	for _, image := range p.composed {
-		if err == nil {
-			err = add(attest.PredicateSPDX, image.SBOM)
+		err = errors.Join(err, add(attest.PredicateSPDX, image.SBOM, nil))
+		if !p.descriptor.MediaType.IsIndex() {
+			err = errors.Join(err, add(attest.PredicateCycloneDX, image.CycloneDX, nil))
 		}
 	}
 	return items, err

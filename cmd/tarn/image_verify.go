@@ -274,6 +274,14 @@ func says(c attest.Claim) string {
 			return ""
 		}
 		return count(len(doc.Packages), "element")
+	case attest.PredicateCycloneDX:
+		var doc struct {
+			Components []json.RawMessage `json:"components"`
+		}
+		if json.Unmarshal(c.Content, &doc) != nil {
+			return ""
+		}
+		return count(len(doc.Components), "component")
 	}
 	return ""
 }
