@@ -258,9 +258,6 @@ func (e *expander) use(t *Task, with map[string]string, f *frame) (*Task, bool) 
 		if input.Required && inputs["inputs."+name] == "" {
 			e.add(at.Problem("", "pipeline %q needs the input %q", t.Uses, name))
 		}
-		if file.builtin && (name == "uri" || name == "repository") && hasPassword(inputs["inputs."+name]) {
-			e.add(t.Here.Value("with").Value(name).Problem("who has the recipe can read it: passwords stand in ~/.netrc, or in HTTP_AUTH", "the address holds a password"))
-		}
 		if problem := checkDigest(name, inputs["inputs."+name]); problem != "" {
 			e.add(t.Here.Value("with").Value(name).Problem("", "%s", problem))
 		}
@@ -296,17 +293,6 @@ func (t *Task) hasNative(name string) bool {
 
 func isPipelineName(name string) bool {
 	return name != "" && !strings.HasPrefix(name, "/") && !slices.Contains(strings.Split(name, "/"), "..")
-}
-
-// hasPassword tells whether one of several addresses holds a password.
-func hasPassword(addresses string) bool {
-	return slices.ContainsFunc(strings.Fields(addresses), func(address string) bool {
-		_, rest, _ := strings.Cut(address, "://")
-		host, _, _ := strings.Cut(rest, "/")
-		i := strings.LastIndex(host, "@")
-		_, password, both := strings.Cut(host[:max(i, 0)], ":")
-		return both && password != ""
-	})
 }
 
 // digestLengths are inputs that must be hexadecimal where they are given.

@@ -88,7 +88,13 @@ func OfCheckout(s recipes.Step) (Git, error) {
 	if err != nil || u.Scheme == "" || u.Host == "" && u.Scheme != "file" {
 		return g, fmt.Errorf("git-checkout: repository %q is no address", redact(g.Repository))
 	}
+	if err := checkOpen("git-checkout: repository", g.Repository); err != nil {
+		return g, err
+	}
 	for _, address := range strings.Fields(in["mirrors"]) {
+		if err := checkOpen("git-checkout: mirror", address); err != nil {
+			return g, err
+		}
 		if u, err := url.Parse(address); err != nil || u.Scheme == "" || u.Host == "" {
 			return g, fmt.Errorf("git-checkout: mirror %q is no address", redact(address))
 		}

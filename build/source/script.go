@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path"
 	"strconv"
@@ -112,6 +113,9 @@ func OfFetch(s recipes.Step) (Source, error) {
 // checkAddresses refuses addresses that files do not come from.
 func checkAddresses(input string, uris []string) error {
 	for _, address := range uris {
+		if err := checkOpen(input, address); err != nil {
+			return err
+		}
 		scheme, rest, _ := strings.Cut(address, ":")
 		switch {
 		case scheme == "http" || scheme == "https":
@@ -120,6 +124,17 @@ func checkAddresses(input string, uris []string) error {
 			return fmt.Errorf("%s %q is not debian:SOURCE/FILE", input, address)
 		default:
 			return fmt.Errorf("%s %q is none of http, https and debian\n  hint: files of this machine are served by a folder mirror of the workspace", input, address)
+		}
+	}
+	return nil
+}
+
+// checkOpen refuses an address that holds a password: a package tells in its .melange.yaml
+// and its SBOM what it was made from, and whoever has the recipe can read it anyway.
+func checkOpen(input, address string) error {
+	if u, err := url.Parse(address); err == nil && u.User != nil {
+		if password, set := u.User.Password(); set && password != "" {
+			return fmt.Errorf("%s %q holds a password\n  hint: who has the recipe, or a package of it, can read it: passwords stand in ~/.netrc, or in HTTP_AUTH", input, redact(address))
 		}
 	}
 	return nil

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -129,13 +132,20 @@ func (a *app) showPlan(show, name string, p *plan.Plan) {
 	case "id":
 		fmt.Fprintf(a.out, "%s  %s\n", p.ID(), name)
 	case "explain":
-		fmt.Fprint(a.out, p.Explain())
+		fmt.Fprint(a.out, withoutPasswords(p.Explain()))
 	case "lock":
 		for _, one := range p.Environment {
 			fmt.Fprintf(a.out, "%s=%s  %s  %s\n", one.Name, one.Version, one.Identity, one.From)
 		}
 	}
 }
+
+// password is one in an address.
+var password = regexp.MustCompile(`(://[^/\s"'@:]*:)[^/\s"'@]+@`)
+
+// withoutPasswords is a text whose addresses hold no passwords: what is shown is copied
+// into issues. A build refuses a recipe with one.
+func withoutPasswords(text string) string { return password.ReplaceAllString(text, "${1}xxxxx@") }
 
 // showScripts prints recipes, or what they become, and nothing else is looked at: no
 // package, no other recipe, no store. So a recipe is shown whatever the others are like,
@@ -186,7 +196,10 @@ func (a *app) showScripts(ctx context.Context, o planOptions, arch apk.Arch, nam
 		case a.json:
 			err = lines.Encode(r.script.Listing())
 		default:
-			err = a.printJSON(r.script)
+			var text bytes.Buffer
+			if err = (&app{streams: streams{out: &text}}).printJSON(r.script); err == nil {
+				_, err = io.WriteString(a.out, withoutPasswords(text.String()))
+			}
 		}
 		if err != nil {
 			return err
