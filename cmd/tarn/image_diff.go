@@ -225,7 +225,7 @@ func (m *minded) reasons(from, to view.Side, d *view.Difference) []images.Reason
 	var all []images.Reason
 	if m.rules[denyPackage] {
 		for _, p := range d.Packages {
-			if p.Change == view.Added {
+			if p.Change == view.Added && !images.IsOwnPackage(p.Name) {
 				all = append(all, images.Reason{Rule: denyPackage, Package: p.Name + "-" + p.To, Text: "it was not there before"})
 			}
 		}

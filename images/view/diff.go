@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tarn-build/tarn/images"
 	"github.com/tarn-build/tarn/pkg/rootfs"
 )
 
@@ -219,9 +220,6 @@ func state(n *rootfs.Node, links map[*rootfs.Inode][]string) *FileState {
 			}
 		}
 	}
-	if n.Mode.IsDir() {
-		s.Package = "" // several packages have it
-	}
 	if n.Mode&fs.ModeDevice != 0 {
 		s.Target = fmt.Sprintf("%d:%d", n.Major, n.Minor)
 	}
@@ -283,7 +281,13 @@ func same(a, b *FileState) bool {
 
 // equal compares all that is no list.
 func (s FileState) equal(o FileState) bool {
-	return s.Type == o.Type && s.Mode == o.Mode && s.UID == o.UID && s.GID == o.GID && s.Size == o.Size && s.SHA256 == o.SHA256 && s.Target == o.Target && s.Package == o.Package
+	return s.Type == o.Type && s.Mode == o.Mode && s.UID == o.UID && s.GID == o.GID && s.Size == o.Size && s.SHA256 == o.SHA256 && s.Target == o.Target && !s.moved(o)
+}
+
+// moved reports whether another package has the path. Folders are of several packages,
+// and what composers make is of one that bears the image's name.
+func (s FileState) moved(o FileState) bool {
+	return s.Package != o.Package && s.Type != "folder" && !(images.IsOwnPackage(s.Package) && images.IsOwnPackage(o.Package))
 }
 
 // What says in words what of a path changed.
@@ -307,7 +311,9 @@ func (c *FileChange) What() []string {
 	}
 	add("hard links", strings.Join(a.Links, " "), strings.Join(b.Links, " "))
 	add("attributes", strings.Join(a.Attributes, " "), strings.Join(b.Attributes, " "))
-	add("package", a.Package, b.Package)
+	if a.moved(*b) {
+		add("package", a.Package, b.Package)
+	}
 	return all
 }
 
