@@ -1,18 +1,25 @@
 package images_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/tarn-build/tarn/images"
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/store"
 )
 
 // benchPackages makes 300 packages of 2 MB, 40 files each, that compress about as
@@ -35,73 +42,152 @@ func benchPackages(b *testing.B) []contents {
 	return all
 }
 
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+// composing is what a process that composes is told.
+type composing struct {
+	Store, File, Out string
+	Packages         []images.Package
 }
 
-// Composing an image of 300 packages of 600 MB: with an empty store but for the
-// packages, again with nothing changed, with another entrypoint, and with one package changed.
-func BenchmarkCompose(b *testing.B) {
-	all := benchPackages(b)
-	const file = "contents: {packages: [p000]}\n"
-	var started time.Duration
-	measure := func(b *testing.B) func() {
-		started = cpu()
-		return func() { b.ReportMetric((cpu()-started).Seconds()/float64(b.N), "cpu-s/op") }
-	}
-	b.Run("cold", func(b *testing.B) {
-		for b.Loop() {
-			b.StopTimer()
-			st := openStore(b)
-			packages := put(b, st, all...)
-			b.StartTimer()
-			before := cpu()
-			image, err := compose(b, st, file, packages)
-			if err != nil {
-				b.Fatal(err)
-			}
-			if err := image.WriteLayout(b.Context(), filepath.Join(b.TempDir(), "image")); err != nil {
-				b.Fatal(err)
-			}
-			b.ReportMetric((cpu() - before).Seconds(), "cpu-s/op")
+// composingEnv names a file with a composing, and makes the test program compose.
+const composingEnv = "TARN_BENCH_COMPOSE"
+
+func TestMain(m *testing.M) {
+	if file := os.Getenv(composingEnv); file != "" {
+		if err := composeOnce(file); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
 		}
-	})
-	st := openStore(b)
-	packages := put(b, st, all...)
-	if _, err := compose(b, st, file, packages); err != nil {
+		// Not of the parent, who asks: what it says of a child begins with its own.
+		status, err := os.ReadFile("/proc/self/status")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Stdout.Write(status)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func composeOnce(file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var c composing
+	if err := json.Unmarshal(data, &c); err != nil {
+		return err
+	}
+	st, err := store.Open(c.Store)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	s, err := images.Load(fstest.MapFS{"web.yaml": {Data: []byte(c.File)}}, "web.yaml")
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	image, err := images.Compose(ctx, s, c.Packages, images.Options{Arch: apk.ArchX86_64, Store: st})
+	if err != nil {
+		return err
+	}
+	return errors.Join(image.WriteLayout(ctx, filepath.Join(c.Out, "web")), image.WriteSBOM(filepath.Join(c.Out, "web.spdx.json")))
+}
+
+// measured composes in a process of its own, whose processor time and greatest memory
+// nothing else shares.
+func measured(b *testing.B, c composing) (seconds, mebibytes float64) {
+	b.Helper()
+	data, err := json.Marshal(c)
+	if err != nil {
 		b.Fatal(err)
 	}
-	b.Run("unchanged", func(b *testing.B) {
-		defer measure(b)()
-		for b.Loop() {
-			if _, err := compose(b, st, file, packages); err != nil {
+	file := filepath.Join(b.TempDir(), "composing.json")
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), composingEnv+"="+file)
+	var complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	status, err := cmd.Output()
+	if err != nil {
+		b.Fatalf("%v\n%s", err, complaints.Bytes())
+	}
+	_, peak, _ := strings.Cut(string(status), "VmHWM:")
+	var kibibytes float64
+	if _, err := fmt.Sscan(peak, &kibibytes); err != nil {
+		b.Fatalf("no VmHWM in %q: %v", status, err)
+	}
+	return (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(), kibibytes / 1024
+}
+
+// Composing an image of 300 packages of 600 MB and writing its layout: with a store that
+// has the packages alone, again with nothing changed, with another entrypoint, with one
+// package changed, and, for comparison, that package's layer alone. Each is a process of its
+// own, so that processor time (cpu-s/op) and greatest memory (MB-peak) are those of composing.
+func BenchmarkCompose(b *testing.B) {
+	all := benchPackages(b)
+	for _, layering := range []string{"package", "single"} {
+		b.Run(layering, func(b *testing.B) {
+			dir := b.TempDir()
+			c := composing{File: "contents: {packages: [p000]}\nlayering: {strategy: " + layering + "}\n", Out: filepath.Join(dir, "out"), Store: filepath.Join(dir, "store")}
+			if err := os.Mkdir(c.Out, 0o755); err != nil {
 				b.Fatal(err)
 			}
-		}
-	})
-	b.Run("another-entrypoint", func(b *testing.B) {
-		defer measure(b)()
-		for i := 0; b.Loop(); i++ {
-			if _, err := compose(b, st, fmt.Sprintf("%scmd: run %d %d\n", file, i, b.N), packages); err != nil {
-				b.Fatal(err)
+			stock := func(packages ...contents) []images.Package {
+				st, err := store.Open(c.Store)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer st.Close()
+				return put(b, st, packages...)
 			}
-		}
-	})
-	b.Run("one-package-changed", func(b *testing.B) {
-		changed := all[7]
-		defer measure(b)()
-		for i := 0; b.Loop(); i++ {
-			changed.date = int64(1700000000 + i*1000 + b.N)
-			packages[7] = put(b, st, changed)[0]
-			if _, err := images.Compose(b.Context(), load(b, file), packages, images.Options{Arch: apk.ArchX86_64, Store: st}); err != nil {
-				b.Fatal(err)
+			run := func(name string, before func(i int) composing) {
+				b.Run(name, func(b *testing.B) {
+					var seconds, memory float64
+					i := 0
+					for ; b.Loop(); i++ {
+						b.StopTimer()
+						c := before(i)
+						b.StartTimer()
+						s, m := measured(b, c)
+						seconds, memory = seconds+s, max(memory, m)
+					}
+					b.ReportMetric(seconds/float64(i), "cpu-s/op")
+					b.ReportMetric(memory, "MB-peak")
+				})
 			}
-		}
-	})
+			run("cold", func(int) composing {
+				if err := store.RemoveAll(c.Store); err != nil {
+					b.Fatal(err)
+				}
+				c.Packages = stock(all...)
+				return c
+			})
+			run("unchanged", func(int) composing { return c })
+			run("another-entrypoint", func(i int) composing {
+				other := c
+				other.File += fmt.Sprintf("cmd: run %d-%d\n", i, time.Now().UnixNano())
+				return other
+			})
+			change := func() images.Package {
+				changed := all[7]
+				changed.date = time.Now().UnixNano() % 2e9
+				return stock(changed)[0]
+			}
+			run("one-package-changed", func(int) composing {
+				other := c
+				other.Packages = slices.Clone(c.Packages)
+				other.Packages[7] = change()
+				return other
+			})
+			run("that-package-alone", func(int) composing {
+				return composing{File: "contents: {packages: [p007]}\nlayering: {strategy: single}\n", Out: b.TempDir(), Store: c.Store, Packages: []images.Package{change()}}
+			})
+		})
+	}
 }
 
 // Reading the lock of an image of 300 packages, and finding that it fits.

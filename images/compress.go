@@ -3,6 +3,7 @@ package images
 import (
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/gzip"
@@ -29,7 +30,7 @@ const gzipLevel = 6
 
 // compressions are all of them, the default first.
 var compressions = []compression{
-	{"gzip", types.OCILayer, ".gz", "2: gzip of klauspost/compress 1.20.3 and pgzip 1.2.6, level 6", compressGzip},
+	{"gzip", types.OCILayer, ".gz", "3: gzip of klauspost/compress 1.20.3 and pgzip 1.2.6, level 6", compressGzip},
 	{"zstd", types.OCILayerZStd, ".zst", "1: zstd of klauspost/compress 1.20.3, default level", compressZstd},
 	{"none", types.OCIUncompressedLayer, "", "1: none", func(w io.Writer, _ int64, write func(io.Writer) error) error { return write(w) }},
 }
@@ -73,24 +74,37 @@ func (l *Layering) WithCompression(name string) *Layering {
 	return &changed
 }
 
-// largeLayer is from when on one layer is compressed by all processors.
-const largeLayer = 8 << 20
+// largeLayer is from when on one layer is compressed by all processors. Smaller ones are
+// compressed beside each other, which needs less memory.
+const largeLayer = 32 << 20
+
+// gzipWriters are those that are not in use: each has tables of more than a megabyte.
+var gzipWriters = sync.Pool{New: func() any {
+	z, err := gzip.NewWriterLevel(nil, gzipLevel)
+	if err != nil {
+		panic("internal error: " + err.Error()) // the level is one
+	}
+	return z
+}}
 
 // compressGzip writes one gzip member in any case: there are clients that read no more
 // than the first. That of a large layer is made of blocks of a mebibyte, each of
 // which knows the end of the one before.
 func compressGzip(w io.Writer, size int64, write func(io.Writer) error) error {
 	var z io.WriteCloser
-	var err error
 	if size < largeLayer {
-		z, err = gzip.NewWriterLevel(w, gzipLevel)
+		small := gzipWriters.Get().(*gzip.Writer)
+		small.Reset(w)
+		defer gzipWriters.Put(small)
+		z = small
 	} else {
-		z, err = pgzip.NewWriterLevel(w, gzipLevel)
+		large, err := pgzip.NewWriterLevel(w, gzipLevel)
+		if err != nil {
+			return err
+		}
+		z = large
 	}
-	if err != nil {
-		return err
-	}
-	err = write(z)
+	err := write(z)
 	// Close ends what runs beside, even when there is an error.
 	if cerr := z.Close(); err == nil {
 		err = cerr

@@ -53,18 +53,20 @@ func makeLayers(ctx context.Context, st *store.Store, t *rootfs.Tree, packages [
 	archives := make([]*rootfs.Archive, len(layers))
 	below := map[string]bool{}            // packages in layers below the top
 	folders := map[string]*rootfs.Inode{} // as these layers, laid over each other, leave them
+	owned := t.Owned()
 	for i, g := range groups {
-		in := map[string]bool{}
+		among := []*rootfs.Node{}
 		var members []*rootfs.Package
 		for _, j := range g {
 			p := packages[j]
-			in[p.Info.Name], below[p.Info.Name] = true, true
+			below[p.Info.Name] = true
+			among = append(among, owned[p.Info.Name]...)
 			members = append(members, &p.Package)
 			layers[i].Packages = append(layers[i].Packages, p.Info.FullName())
 		}
 		// What is made of these packages must not depend on others: so the layer has
 		// folders as they bring them, whatever the image makes of these in the end.
-		archives[i] = t.Archive(rootfs.ArchiveOptions{Installed: true, Folders: t.Folders(members), Include: func(n *rootfs.Node) bool { return in[n.Owner] }})
+		archives[i] = t.Archive(rootfs.ArchiveOptions{Installed: true, Folders: t.Folders(members), Among: among})
 		for j := range archives[i].Members {
 			if m := &archives[i].Members[j]; m.Mode.IsDir() {
 				folders[m.Path] = m.Inode

@@ -213,6 +213,8 @@ func sameEntries(again []scanEntry, before []rootfs.Entry) bool {
 	})
 }
 
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
+
 // contentSpool keeps the content of files as they are read and finds their marks.
 type contentSpool struct {
 	file  *os.File
@@ -227,7 +229,9 @@ func (c *contentSpool) keep(r io.Reader, size int64, executable bool) (string, e
 	if executable {
 		w = io.MultiWriter(c.file, hash, look)
 	}
-	n, err := io.Copy(w, r)
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, *buf)
 	if err == nil && n != size {
 		err = io.ErrUnexpectedEOF
 	}

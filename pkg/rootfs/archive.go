@@ -11,11 +11,14 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 )
 
 // ArchiveOptions choose what of a tree an archive holds.
 type ArchiveOptions struct {
+	// Among are the nodes that there are to choose from; nil is all.
+	Among []*Node
 	// Include chooses nodes; nil is all. Folders above a chosen node are always there.
 	Include func(*Node) bool
 	// Installed takes nodes as their packages brought them, without what was edited since.
@@ -46,17 +49,26 @@ type Archive struct{ Members []Member }
 // Archive decides what a tar archive of the tree holds.
 func (t *Tree) Archive(o ArchiveOptions) *Archive {
 	chosen := map[string]*Node{}
-	for p, n := range t.nodes {
-		if o.Include != nil && !o.Include(n) && o.Folders[p] == nil {
-			continue
-		}
-		chosen[p] = n
-		for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
+	choose := func(n *Node) {
+		chosen[n.Path] = n
+		for dir := path.Dir(n.Path); dir != "."; dir = path.Dir(dir) {
 			if _, there := chosen[dir]; there {
 				break
 			}
 			chosen[dir] = t.nodes[dir]
 		}
+	}
+	among := slices.Values(o.Among)
+	if o.Among == nil {
+		among = maps.Values(t.nodes)
+	}
+	for n := range among {
+		if o.Include == nil || o.Include(n) {
+			choose(n)
+		}
+	}
+	for p := range o.Folders {
+		choose(t.nodes[p])
 	}
 	a := &Archive{Members: make([]Member, 0, len(chosen))}
 	firsts := map[*Inode]string{}
@@ -81,6 +93,15 @@ func (t *Tree) Archive(o ArchiveOptions) *Archive {
 		a.Members = append(a.Members, m)
 	}
 	return a
+}
+
+// Owned are the nodes of each owner, by its name.
+func (t *Tree) Owned() map[string][]*Node {
+	owned := map[string][]*Node{}
+	for _, n := range t.nodes {
+		owned[n.Owner] = append(owned[n.Owner], n)
+	}
+	return owned
 }
 
 // Folders are the folders that packages bring, by where they stand in the tree, as these
@@ -234,13 +255,17 @@ func (a *Archive) Write(w io.Writer) error {
 	return tw.Close()
 }
 
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
+
 func (m *Member) copy(w io.Writer) error {
 	r, err := m.Content.Open()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	n, err := io.Copy(w, io.LimitReader(r, m.Inode.Size))
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{io.LimitReader(r, m.Inode.Size)}, *buf)
 	if err == nil && n < m.Inode.Size {
 		err = io.ErrUnexpectedEOF
 	}
