@@ -341,6 +341,9 @@ func recall(st *store.Store, id store.ActionID) (*Image, error) {
 		return nil, err
 	}
 	i := &Image{About: r.About, st: st, listing: r.Listing, roots: r.Roots}
+	if r.CycloneDX == "" {
+		return nil, nil // of a version of tarn that made none
+	}
 	for _, part := range []struct {
 		digest store.Digest
 		to     *[]byte

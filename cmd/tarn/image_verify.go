@@ -87,6 +87,14 @@ type verifiedClaim struct {
 	Says   string `json:"says,omitempty"`
 }
 
+// rank sorts claims: signatures first.
+func (c *verifiedClaim) rank() string {
+	if c.Type == "signature" {
+		return " " + c.Key
+	}
+	return c.Type + " " + c.Key
+}
+
 func (a *app) runImageVerify(ctx context.Context, o imageVerifyOptions, args []string) error {
 	ws, err := a.workspace()
 	if err != nil {
@@ -237,9 +245,7 @@ func (p *verifiedPart) examine(ctx context.Context, beside attest.Beside, keys [
 	for _, s := range p.findings.Signed {
 		p.Claims = append(p.Claims, verifiedClaim{Type: attest.PredicateName(s.Predicate), Key: s.Key, Called: s.Repository, Says: says(s.Claim)})
 	}
-	slices.SortStableFunc(p.Claims, func(a, b verifiedClaim) int {
-		return strings.Compare(strings.TrimPrefix(a.Type, "signature")+a.Key, strings.TrimPrefix(b.Type, "signature")+b.Key)
-	})
+	slices.SortStableFunc(p.Claims, func(a, b verifiedClaim) int { return strings.Compare(a.rank(), b.rank()) })
 	return nil
 }
 
