@@ -48,7 +48,6 @@ func Init() {
 	default:
 		return
 	}
-	// Before the runtime has any of its own, which it needs to the end.
 	inherited = openDescriptors()
 	// Everything below that belongs to a thread (death signal, capabilities,
 	// filter) belongs to this one, which is also the one that executes.
@@ -64,8 +63,7 @@ func Init() {
 // process got from its parent.
 var inherited []int
 
-// openDescriptors lists what is open above the control socket. It opens a folder in the
-// plainest way: os would set up the runtime's poller, whose descriptors are not the parent's.
+// openDescriptors lists what is open above the control socket and came from the parent.
 func openDescriptors() []int {
 	dir, err := unix.Open("/proc/self/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -81,7 +79,13 @@ func openDescriptors() []int {
 		}
 		_, _, names := unix.ParseDirent(buf[:n], -1, nil)
 		for _, name := range names {
-			if fd, err := strconv.Atoi(name); err == nil && fd > controlFD && fd != dir {
+			fd, err := strconv.Atoi(name)
+			if err != nil || fd <= controlFD {
+				continue
+			}
+			// What came through exec has not the flag; all that this process opened
+			// itself has, also what an initialiser did before now, such as the poller.
+			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
 				open = append(open, fd)
 			}
 		}
