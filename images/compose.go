@@ -36,6 +36,8 @@ type Options struct {
 	// Keys are the public keys that the image file's keyring names, by file name:
 	// they go to /etc/apk/keys. Reading them is the caller's affair.
 	Keys map[string][]byte
+	// Base is the image that the packages are put on top of; nil for none.
+	Base *Base
 	// Trusted are the keys that count when a policy refuses unsigned packages.
 	Trusted apk.KeySet
 }
@@ -55,8 +57,8 @@ type Warning struct {
 // cannot be done with these packages, and a *store.CorruptError when bytes in the
 // store are not what they were.
 func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Image, error) {
-	if s.Contents.BaseImage != nil {
-		return nil, problems(s.Contents.Here.Key("baseimage").Problem("", "composing on top of a base image is not supported"))
+	if s.Contents.BaseImage != nil && o.Base == nil {
+		return nil, problems(s.Contents.Here.Key("baseimage").Problem("", "the base image is not at hand"))
 	}
 	for _, p := range packages {
 		if arch := p.Entry.Arch; arch != o.Arch && arch != "noarch" && arch != "" {
@@ -79,12 +81,12 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 	}
 	defer closeAll(all)
 	if o.Epoch.IsZero() {
-		o.Epoch = newest(packages)
+		o.Epoch = newest(packages, o.Base)
 	}
 	if all, err = s.withOwnPackage(all, o); err != nil {
 		return nil, err
 	}
-	tree, err := install(all)
+	tree, err := install(slices.Concat(o.Base.scanned(), all))
 	if err != nil {
 		return nil, err
 	}
@@ -96,11 +98,11 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 	if reasons = c.refuse(reasons); len(reasons) > 0 {
 		return nil, &Refusal{Image: s.Name(), Reasons: reasons}
 	}
-	layers, err := makeLayers(ctx, o.Store, tree, all, s.Layering)
+	layers, err := makeLayers(ctx, o.Store, tree, o.Base, all, s.Layering)
 	if err != nil {
 		return nil, err
 	}
-	image, err := c.describe(layers)
+	image, err := c.describe(append(o.Base.layers(), layers...))
 	if err != nil {
 		return nil, err
 	}
@@ -110,9 +112,12 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 	return image.of(s, packages), image.remember(id)
 }
 
-// newest is when the newest package was built.
-func newest(packages []Package) time.Time {
+// newest is when the newest package was built, or the base was created.
+func newest(packages []Package, base *Base) time.Time {
 	var date int64
+	if base != nil {
+		date = max(date, base.Config.Created.Unix())
+	}
 	for _, p := range packages {
 		date = max(date, p.Entry.BuildDate)
 	}
@@ -383,7 +388,7 @@ func (c *composer) complete() error {
 // marks are the programs that are known by their content, by the digest of the file.
 func (c *composer) marks() map[string]string {
 	marks := map[string]string{}
-	for _, p := range c.packages {
+	for _, p := range slices.Concat(c.o.Base.scanned(), c.packages) {
 		for sum, name := range p.Marks {
 			marks[sum] = name
 		}
@@ -393,7 +398,7 @@ func (c *composer) marks() map[string]string {
 
 func (c *composer) fullNames() map[string]string {
 	names := map[string]string{}
-	for _, p := range c.packages {
+	for _, p := range slices.Concat(c.o.Base.scanned(), c.packages) {
 		names[p.Info.Name] = p.Info.FullName()
 	}
 	return names

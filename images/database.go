@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/tarn-build/tarn/pkg/apk"
@@ -32,7 +33,11 @@ func (c *composer) installed() error {
 		if err := f.write(&data, all); err != nil {
 			return err
 		}
-		if err := c.tree.WriteFile(databaseDir+f.name, data.Bytes(), 0o644); err != nil {
+		text, err := c.o.Base.extend(f.name, data.Bytes())
+		if err != nil {
+			return err
+		}
+		if err := c.tree.WriteFile(c.o.Base.database()+f.name, text, 0o644); err != nil {
 			return err
 		}
 	}
@@ -92,7 +97,7 @@ func (c *composer) sbom(digest string, layers []Layer) (spdx, cyclone []byte, er
 		return nil, nil, err
 	}
 	needs := c.needs()
-	for _, p := range c.packages {
+	for _, p := range slices.Concat(c.o.Base.named(), c.packages) {
 		i := p.Info
 		// Not the digest of the file: that is another one when another key signed it.
 		component := sbom.Component{
@@ -123,7 +128,7 @@ func (c *composer) sbom(digest string, layers []Layer) (spdx, cyclone []byte, er
 // files are the paths of each package as they stand in the image, by its name.
 func (c *composer) files() (map[string][]sbom.File, error) {
 	sums := map[string]apk.Checksum{} // by SHA-256
-	for _, p := range c.packages {
+	for _, p := range slices.Concat(c.o.Base.scanned(), c.packages) {
 		for i := range p.Entries {
 			if e := &p.Entries[i]; e.Sum != "" {
 				sums[e.Sum] = p.sums[i]
@@ -157,14 +162,14 @@ func (c *composer) files() (map[string][]sbom.File, error) {
 // needs are the packages that each package depends on, by its name.
 func (c *composer) needs() map[string][]string {
 	providers := map[string][]string{}
-	for _, p := range c.packages {
+	for _, p := range slices.Concat(c.o.Base.named(), c.packages) {
 		providers[p.Info.Name] = append(providers[p.Info.Name], p.Info.Name)
 		for _, d := range p.Info.Provides {
 			providers[d.Name] = append(providers[d.Name], p.Info.Name)
 		}
 	}
 	needs := map[string][]string{}
-	for _, p := range c.packages {
+	for _, p := range slices.Concat(c.o.Base.named(), c.packages) {
 		for _, d := range p.Info.Depends {
 			if !d.Conflict {
 				needs[p.Info.Name] = append(needs[p.Info.Name], providers[d.Name]...)

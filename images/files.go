@@ -203,6 +203,12 @@ func (s *Spec) ownPackage(arch apk.Arch, epoch int64) (*scanned, error) {
 // whose version therefore does not follow from it.
 const databaseDir = "usr/lib/apk/db/"
 
+// isDatabase tells whether a path is of apk's database, where it lies today or where it
+// lay, as in a base image.
+func isDatabase(p string) bool {
+	return strings.HasPrefix(p, databaseDir) || strings.HasPrefix(p, "lib/apk/db/")
+}
+
 // own gives what no package brought to the own package, and writes apk's database, which
 // then has every path of the image.
 func (c *composer) own() error {
@@ -211,7 +217,7 @@ func (c *composer) own() error {
 		return errors.New("internal error: the image has no package of its own")
 	}
 	for _, f := range []string{"installed", "scripts.tar", "triggers"} {
-		if err := c.tree.WriteFile(databaseDir+f, nil, 0o644); err != nil {
+		if err := c.tree.WriteFile(c.o.Base.database()+f, nil, 0o644); err != nil {
 			return err
 		}
 	}
@@ -221,7 +227,7 @@ func (c *composer) own() error {
 			continue
 		}
 		var sum apk.Checksum
-		switch in := strings.HasPrefix(n.Path, databaseDir); {
+		switch in := isDatabase(n.Path); {
 		case in:
 			database = append(database, n)
 		case n.Mode.IsRegular():
@@ -233,7 +239,7 @@ func (c *composer) own() error {
 			sum = sha1.Sum([]byte(n.Target))
 		}
 		p.Entries, p.sums = append(p.Entries, rootfs.Entry{Path: n.Path, Inode: *n.Inode}), append(p.sums, sum)
-		if !strings.HasPrefix(n.Path, databaseDir) {
+		if !isDatabase(n.Path) {
 			n.Adopt(p.Info.Name)
 		}
 	}
@@ -267,7 +273,7 @@ func (p *scanned) seal() {
 	digest := sha256.New()
 	for i := range p.Entries {
 		e := &p.Entries[i]
-		if strings.HasPrefix(e.Path, databaseDir) {
+		if isDatabase(e.Path) {
 			continue
 		}
 		fmt.Fprintf(digest, "%q %d %d %d %q %q\n", e.Path, e.Mode, e.UID, e.GID, e.Target, e.Sum)

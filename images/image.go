@@ -124,7 +124,7 @@ func (c *composer) describe(layers []Layer) (*Image, error) {
 		}
 	}
 	a.Size = c.tree.Archive(rootfs.ArchiveOptions{}).Size()
-	for _, p := range c.packages {
+	for _, p := range slices.Concat(c.o.Base.named(), c.packages) {
 		a.Packages = append(a.Packages, InstalledPackage{Name: p.Info.Name, Version: p.Info.Version, Origin: p.Info.Origin, Size: p.size(), Files: files[p.Info.Name], Scripts: p.scriptNames()})
 	}
 	image.SBOM, image.CycloneDX, err = c.sbom(string(digest), layers)
@@ -161,6 +161,10 @@ func (c *composer) config(layers []Layer) ([]byte, error) {
 			file.Config.Volumes = map[string]struct{}{}
 		}
 		file.Config.Volumes[v] = struct{}{}
+	}
+	if b := c.o.Base; b != nil {
+		b.configure(&file)
+		layers = layers[len(b.Layers):]
 	}
 	for _, l := range layers {
 		diff, err := v1.NewHash(l.DiffID)
@@ -234,6 +238,9 @@ func (c *composer) manifest(config []byte, layers []Layer) ([]byte, error) {
 	if m.Annotations == nil {
 		m.Annotations = map[string]string{}
 	}
+	if c.o.Base != nil {
+		m.Annotations["org.opencontainers.image.base.digest"] = c.o.Base.Digest
+	}
 	m.Annotations[createdKey] = c.o.Epoch.UTC().Format("2006-01-02T15:04:05Z")
 	for _, l := range layers {
 		digest, err := v1.NewHash(l.Digest)
@@ -280,7 +287,7 @@ func (i *Image) List(w io.Writer) error {
 }
 
 // composeVersion changes when the same image file and packages give another image than before.
-const composeVersion = 4
+const composeVersion = 5
 
 // imageID covers all that decides an image.
 func imageID(s *Spec, packages []Package, o Options) store.ActionID {
@@ -305,6 +312,9 @@ func imageID(s *Spec, packages []Package, o Options) store.ActionID {
 		h.Line("epoch", o.Epoch.Unix())
 	}
 	h.Line("keys", o.Keys)
+	if o.Base != nil {
+		h.Line("base", o.Base.Digest)
+	}
 	for _, p := range packages {
 		h.Line("package", []string{string(p.Digest), p.Entry.FullName()})
 	}

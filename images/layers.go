@@ -36,7 +36,8 @@ type Layer struct {
 }
 
 // makeLayers decides the image's layers and makes those that the store does not have yet.
-func makeLayers(ctx context.Context, st *store.Store, t *rootfs.Tree, packages []*scanned, layering *Layering) ([]Layer, error) {
+// What a base image has is in its own layers, below these.
+func makeLayers(ctx context.Context, st *store.Store, t *rootfs.Tree, base *Base, packages []*scanned, layering *Layering) ([]Layer, error) {
 	if err := checkMarks(t); err != nil {
 		return nil, err
 	}
@@ -54,6 +55,12 @@ func makeLayers(ctx context.Context, st *store.Store, t *rootfs.Tree, packages [
 	below := map[string]bool{}            // packages in layers below the top
 	folders := map[string]*rootfs.Inode{} // as these layers, laid over each other, leave them
 	owned := t.Owned()
+	if base != nil {
+		for _, p := range base.packages {
+			below[p.Info.Name] = true
+			maps.Copy(folders, t.Folders([]*rootfs.Package{&p.Package}))
+		}
+	}
 	for i, g := range groups {
 		among := []*rootfs.Node{}
 		var members []*rootfs.Package

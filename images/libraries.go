@@ -52,7 +52,7 @@ func (c *composer) libraries() error {
 		return nil
 	}
 	known := map[string]*library{} // by the digest of the file
-	for _, p := range c.packages {
+	for _, p := range slices.Concat(c.o.Base.scanned(), c.packages) {
 		for i, l := range p.libraries {
 			known[p.Entries[i].Sum] = l
 		}

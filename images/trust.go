@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 )
@@ -60,17 +61,18 @@ func lines(list []string) []byte {
 // file asks for, so that apk upgrade in the image does what it says.
 func (c *composer) database() error {
 	t := c.tree
-	for _, dir := range []string{"etc/apk", "etc/apk/keys", "usr/lib", "usr/lib/apk", "usr/lib/apk/db", "usr/lib/apk/exec"} {
+	db := c.o.Base.database()
+	for _, dir := range []string{"etc/apk", "etc/apk/keys", "usr/lib", path.Dir(path.Clean(db)), path.Clean(db), path.Join(db, "../exec")} {
 		if err := t.Mkdir(dir, 0o755, 0, 0); err != nil {
 			return err
 		}
 	}
-	if n, found := t.Lstat("lib"); !found || n.Mode.IsDir() {
+	if n, found := t.Lstat("lib"); db == databaseDir && (!found || n.Mode.IsDir()) {
 		if err := t.Symlink("../usr/lib/apk", "lib/apk"); err != nil {
 			return err
 		}
 	}
-	var world []string
+	world := c.o.Base.world()
 	for _, r := range c.spec.World {
 		world = append(world, r.String())
 	}
@@ -88,7 +90,7 @@ func (c *composer) database() error {
 		{"etc/apk/world", lines(slices.Compact(world)), 0o644},
 		{"etc/apk/repositories", lines(c.repositories()), 0o644},
 		{"etc/apk/arch", []byte(string(c.o.Arch) + "\n"), 0o644},
-		{databaseDir + "lock", nil, 0o600},
+		{db + "lock", nil, 0o600},
 	} {
 		if err := t.WriteFile(f.path, f.data, f.mode); err != nil {
 			return err

@@ -281,6 +281,9 @@ func (c *composer) composeArches(ctx context.Context, s *images.Spec) ([]*images
 			return nil, err
 		}
 	}
+	if s.Contents.BaseImage != nil && lock == nil {
+		return nil, s.Contents.Here.Key("baseimage").Problem("tarn image lock "+c.called(s), "what is put on top of a base image has to be locked, and there is no lock")
+	}
 	from, err := c.sources(ctx, s, lock)
 	if err != nil {
 		return nil, err
@@ -317,6 +320,14 @@ func (c *composer) composeArch(ctx context.Context, s *images.Spec, arch apk.Arc
 			return nil, err
 		}
 	}
+	if o.Base, err = c.base(ctx, s, arch); err != nil {
+		return nil, err
+	}
+	if o.Base != nil {
+		if err := o.Base.Prepare(c.store, arch); err != nil {
+			return nil, err
+		}
+	}
 	c.begin(s, "compose")
 	return images.Compose(ctx, s, packages, o)
 }
@@ -336,10 +347,16 @@ func (c *composer) resolve(ctx context.Context, s *images.Spec, arch apk.Arch, f
 	if len(from.set) == 0 {
 		return nil, errors.New("there is no repository to take packages from\n  hint: tarn build, or name one with --repository-append")
 	}
-	lock, err := from.set.Resolve(ctx, arch, s.World, solve.Options{AnyRevision: true})
+	base, err := c.base(ctx, s, arch)
 	if err != nil {
 		return nil, err
 	}
+	set, world := onBase(base, from.set, s.World)
+	lock, err := set.Resolve(ctx, arch, world, solve.Options{AnyRevision: true})
+	if err != nil {
+		return nil, err
+	}
+	lock = withoutBase(lock)
 	return lock, c.tellDoubles(ctx, c.said, from.set, arch, lock)
 }
 

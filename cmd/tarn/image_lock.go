@@ -309,10 +309,16 @@ func (c *composer) update(ctx context.Context, s *images.Spec, arch apk.Arch, fr
 	if len(from.set) == 0 {
 		return nil, errors.New("there is no repository to take packages from\n  hint: name one with --repository-append")
 	}
-	solved, err := from.set.Renew(ctx, arch, s.World, entries, names, solve.Options{AnyRevision: true})
+	base, err := c.base(ctx, s, arch)
 	if err != nil {
 		return nil, err
 	}
+	set, world := onBase(base, from.set, s.World)
+	solved, err := set.Renew(ctx, arch, world, entries, names, solve.Options{AnyRevision: true})
+	if err != nil {
+		return nil, err
+	}
+	solved = withoutBase(solved)
 	if err := c.tellStaying(ctx, s, arch, from, solved, names); err != nil {
 		return nil, err
 	}
@@ -495,7 +501,12 @@ func (c *composer) lockedPackages(ctx context.Context, s *images.Spec, arch apk.
 	if err != nil {
 		return nil, err
 	}
-	return packages, c.stale(lock, s, lock.Satisfies(s.World, packages))
+	base, err := c.base(ctx, s, arch)
+	if err != nil {
+		return nil, err
+	}
+	_, world := onBase(base, nil, s.World)
+	return packages, c.stale(lock, s, lock.Satisfies(world, slices.Concat(packages, basePackages(base))))
 }
 
 // located are the sources as a lock calls them.

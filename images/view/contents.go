@@ -104,6 +104,9 @@ func told(name string) bool {
 // Read reads the layers and what they tell. Each is checked against its digest.
 func (i *Image) Read(ctx context.Context) (*Contents, error) {
 	r := &layerReader{o: i.from.o, keep: told}
+	if also := r.o.Keep; also != nil {
+		r.keep = func(name string) bool { return told(name) || also(name) }
+	}
 	r.total.limit = r.o.Limits.Bytes
 	layers := make([]*readLayer, len(i.layers))
 	jobs, inner := errgroup.WithContext(ctx)

@@ -28,6 +28,8 @@ type Options struct {
 	Temp string
 	// Registry talks with registries; one of its zero value when nil.
 	Registry *registry.Client
+	// Keep names further files whose content is to be at hand, within the same limits.
+	Keep func(path string) bool
 }
 
 // Limits bound what an image may make of itself. A field that is 0 has its default.

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -258,6 +259,9 @@ func (a *Archive) Write(w io.Writer) error {
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
 
 func (m *Member) copy(w io.Writer) error {
+	if m.Content == nil {
+		return errors.New("its content is not at hand")
+	}
 	r, err := m.Content.Open()
 	if err != nil {
 		return err
