@@ -157,7 +157,13 @@ func (d *document) encode() ([]byte, error) {
 	}
 	sum := sha256.Sum256(bare)
 	d.Namespace = "https://spdx.org/spdxdocs/" + escape(d.Name) + "-" + hex.EncodeToString(sum[:16])
-	return marshal(d)
+	// Written once: an image's document has a line for each of its files.
+	name, err := json.Marshal(d.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	const key = "\n  \"documentNamespace\": "
+	return bytes.Replace(bare, []byte(key+`""`), append([]byte(key), name...), 1), nil
 }
 
 // marshal writes what people look at with indents, and of an image with files, whose
