@@ -194,7 +194,7 @@ func (s *shownImage) print(w io.Writer) {
 			fmt.Fprintf(w, "%-13s%s\n", name+":", flat(plain(value)))
 		}
 	}
-	fmt.Fprintf(w, "%s (%s)  %s\n", plain(s.Name), s.Arch, cmp.Or(s.Digest, s.ID))
+	fmt.Fprintf(w, "%s (%s)  %s\n", plain(s.Name), flat(plain(string(s.Arch))), cmp.Or(s.Digest, s.ID))
 	line("kind", s.Kind)
 	line("tags", strings.Join(s.Tags, " "))
 	line("created", s.Created)

@@ -323,7 +323,7 @@ func debianChains(c *view.Contents, name string) []whyChain {
 func (a *app) printWhy(w *whyAnswer, named bool) {
 	indent := ""
 	if named {
-		fmt.Fprintf(a.out, "%s (%s)\n", plain(w.Image), w.Arch)
+		fmt.Fprintf(a.out, "%s (%s)\n", plain(w.Image), flat(plain(string(w.Arch))))
 		indent = "  "
 	}
 	line := func(text string) { fmt.Fprintln(a.out, indent+flat(plain(text))) }

@@ -332,17 +332,24 @@ func TestCredentials(t *testing.T) {
 
 // TestReferrers keeps a manifest beside an image, with the referrers API and without.
 func TestReferrers(t *testing.T) {
-	for name, wrap := range map[string]func(http.Handler) http.Handler{
-		"API": nil,
-		"fallback tag": func(h http.Handler) http.Handler {
+	answering := func(code int) func(http.Handler) http.Handler {
+		return func(h http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if strings.Contains(r.URL.Path, "/referrers/") {
-					http.NotFound(w, r)
+					w.WriteHeader(code)
 					return
 				}
 				h.ServeHTTP(w, r)
 			})
-		},
+		}
+	}
+	for name, wrap := range map[string]func(http.Handler) http.Handler{
+		"API":                nil,
+		"fallback tag":       answering(http.StatusNotFound),
+		"bad request":        answering(http.StatusBadRequest),
+		"method not allowed": answering(http.StatusMethodNotAllowed),
+		"not implemented":    answering(http.StatusNotImplemented),
+		"another page":       answering(http.StatusOK),
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &registry.Client{Retry: quick}
@@ -368,6 +375,48 @@ func TestReferrers(t *testing.T) {
 				t.Errorf("got %v, %v, want %s", found, err, want.DigestStr())
 			}
 		})
+	}
+}
+
+// A registry that sends a request on and on is left after a while.
+func TestRedirectsWithoutEnd(t *testing.T) {
+	var asked atomic.Int32
+	c := &registry.Client{Retry: quick}
+	ref, err := c.Reference(serve(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+				asked.Add(1)
+				http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
+				return
+			}
+			h.ServeHTTP(w, r)
+		})
+	}) + "/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := random.Image(10, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pushed, err := c.Push(t.Context(), ref.Context(), image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.Get(t.Context(), pushed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := got.Image()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = there.RawConfigFile()
+	if err == nil || !strings.Contains(err.Error(), "redirects more than 10 times") {
+		t.Errorf("got %v", err)
+	}
+	if n := asked.Load(); n > 11 {
+		t.Errorf("it was asked %d times", n)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/tarn-build/tarn/pkg/web"
 )
@@ -55,6 +57,10 @@ type retrying struct {
 }
 
 func (t *retrying) RoundTrip(r *http.Request) (*http.Response, error) {
+	// The library follows redirects for ever on one host.
+	if n := redirects(r); n > maxRedirects {
+		return nil, fmt.Errorf("%s redirects more than %d times", r.URL.Host, maxRedirects)
+	}
 	if r.URL.Scheme != "https" && !t.insecure && !isLoopback(r.URL.Hostname()) {
 		return nil, &insecureError{r.URL.Host}
 	}
@@ -83,7 +89,7 @@ func (t *retrying) RoundTrip(r *http.Request) (*http.Response, error) {
 		failed := failure(response, err)
 		if failed == nil {
 			t.count(r, response)
-			return t.resuming(r, response), nil
+			return t.resuming(r, withoutReferrers(r, response)), nil
 		}
 		if r.Context().Err() != nil || n+1 >= t.attempts(failed) || r.Method == http.MethodPatch {
 			return response, err
@@ -99,6 +105,39 @@ func (t *retrying) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
+}
+
+// maxRedirects is how often one request is sent on, as often as net/http lets it.
+const maxRedirects = 10
+
+// redirects counts the answers that sent a request here.
+func redirects(r *http.Request) int {
+	n := 0
+	for r.Response != nil && r.Response.Request != nil && n <= maxRedirects {
+		r = r.Response.Request
+		n++
+	}
+	return n
+}
+
+// withoutReferrers lets a registry that does not know of referrers say so in the words of
+// the distribution specification: some say that the method is not allowed, or that nobody
+// wrote it, or show a page for people.
+func withoutReferrers(r *http.Request, response *http.Response) *http.Response {
+	if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/referrers/") {
+		switch response.StatusCode {
+		case http.StatusMethodNotAllowed, http.StatusNotImplemented:
+			response.StatusCode = http.StatusNotFound
+		case http.StatusOK:
+			kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+			if kind != string(types.OCIImageIndex) {
+				response.StatusCode = http.StatusNotFound
+				break
+			}
+			response.Header.Set("Content-Type", kind) // the library takes it without parameters
+		}
+	}
+	return response
 }
 
 func (t *retrying) distrusted(host string) error {

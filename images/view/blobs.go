@@ -41,7 +41,17 @@ func (o *Opened) document(ctx context.Context, d v1.Descriptor) ([]byte, error) 
 	if got := hex.EncodeToString(sum[:]); got != d.Digest.Hex {
 		return nil, &DigestError{"blob " + d.Digest.String(), d.Digest.String(), "sha256:" + got}
 	}
+	// What names it by a digest alone, as a reference does, says no size.
+	if d.Size != 0 && d.Size != int64(len(data)) {
+		return nil, wrongSize("blob "+d.Digest.String(), int64(len(data)), d.Size)
+	}
 	return data, nil
+}
+
+// wrongSize says that a descriptor tells another size than its blob has. Other readers
+// stop there, or make room by what is told (descriptor.md of the specification).
+func wrongSize(what string, got, told int64) error {
+	return &RefusedError{Why: fmt.Sprintf("%s has %d bytes, and %d are told of it", what, got, told)}
 }
 
 // limited reads at most limit bytes.

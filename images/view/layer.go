@@ -156,6 +156,9 @@ func (r *layerReader) read(ctx context.Context, from Blobs, b blob, number int, 
 		if got := in.digest(); got != b.Digest.String() {
 			return nil, &DigestError{fmt.Sprintf("layer %d", number), b.Digest.String(), got}
 		}
+		if got := in.n.Load(); got != b.Size {
+			return nil, refuse(wrongSize("it", got, b.Size))
+		}
 	}
 	if err != nil {
 		return nil, refuse(err)

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -314,6 +316,68 @@ func TestDigests(t *testing.T) {
 	}
 	if _, err := read(t, dir, view.Options{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// A size that is told and is not that of the blob is refused, whatever it is.
+func TestLyingSizes(t *testing.T) {
+	for _, add := range []int64{-1 << 40, -1, 1, 1 << 40} {
+		for _, which := range []string{"config", "layer", "manifest"} {
+			dir := inLayout(t, image(t, layer(t, "0 a one")))
+			changeSize(t, dir, which, add)
+			if _, err := read(t, dir, view.Options{}); err == nil || !strings.Contains(err.Error(), "are told of it") {
+				t.Errorf("%s, %+d: got %v", which, add, err)
+			}
+		}
+	}
+}
+
+// changeSize changes the size that a layout tells of the only blob of a kind.
+func changeSize(t *testing.T, dir, which string, add int64) {
+	t.Helper()
+	edit := func(raw []byte, change func(map[string]any)) []byte {
+		var doc map[string]any
+		if err := json.Unmarshal(raw, &doc); err != nil {
+			t.Fatal(err)
+		}
+		change(doc)
+		raw, err := json.Marshal(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	path := filepath.Join(dir, "index.json")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw = edit(raw, func(index map[string]any) {
+		d := index["manifests"].([]any)[0].(map[string]any)
+		if which == "manifest" {
+			d["size"] = d["size"].(float64) + float64(add)
+			return
+		}
+		blobs := filepath.Join(dir, "blobs", "sha256")
+		m, err := os.ReadFile(filepath.Join(blobs, strings.TrimPrefix(d["digest"].(string), "sha256:")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m = edit(m, func(manifest map[string]any) {
+			of, _ := manifest["config"].(map[string]any)
+			if which == "layer" {
+				of = manifest["layers"].([]any)[0].(map[string]any)
+			}
+			of["size"] = of["size"].(float64) + float64(add)
+		})
+		digest := fmt.Sprintf("%x", sha256.Sum256(m))
+		if err := os.WriteFile(filepath.Join(blobs, digest), m, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		d["digest"], d["size"] = "sha256:"+digest, len(m)
+	})
+	if err := os.WriteFile(path, raw, 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 
