@@ -168,6 +168,9 @@ func (a *app) verifyImage(ctx context.Context, client *registry.Client, keys []a
 		v.Problems = append(v.Problems, err.Error())
 		return v, nil
 	}
+	if is[*view.NotFoundError](err) {
+		return nil, usagef("%v", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +228,7 @@ func besideOf(client *registry.Client, opened *view.Opened) (attest.Beside, erro
 		}
 		return client.Repository(ref.Context()), nil
 	case "OCI layout":
-		return attest.Layout(strings.TrimPrefix(opened.Ref, "oci:")), nil
+		return attest.Layout(opened.Path), nil
 	}
 	return nil, usagef("%s: nothing beside an image is in an archive, so nothing is signed (%s)\n  hint: --unsigned checks the digests alone", opened.Ref, opened.Kind)
 }

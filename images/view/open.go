@@ -72,6 +72,7 @@ const (
 // what it holds.
 type Opened struct {
 	Ref    string // as it was asked for
+	Path   string // of the layout or archive; empty where there is none
 	Kind   string // "OCI layout", "OCI archive", "docker archive", "registry"
 	Digest string // of the index or manifest that the reference leads to; empty in docker archives
 	// Index is the index above the images, if there is one that has a digest, as it stands there.
@@ -305,7 +306,7 @@ func openPath(ctx context.Context, ref, file, which string, o Options) (*Opened,
 	if err != nil {
 		return nil, &NotFoundError{ref, notThere(err)}
 	}
-	opened := &Opened{Ref: ref, o: o}
+	opened := &Opened{Ref: ref, Path: file, o: o}
 	switch {
 	case info.IsDir():
 		opened.Kind = "OCI layout"
