@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,13 +29,13 @@ func (k *pgpKeys) read(data []byte) error {
 	if bytes.Contains(data, []byte(armourPrivate)) {
 		return errors.New("it holds a private key")
 	}
-	before := len(k.entities)
+	var found openpgp.EntityList
 	add := func(r io.Reader) error {
 		list, err := openpgp.ReadKeyRing(r)
 		if err != nil {
 			return fmt.Errorf("read OpenPGP keys: %v", err)
 		}
-		k.entities = append(k.entities, list...)
+		found = append(found, list...)
 		return nil
 	}
 	if bytes.Contains(data, []byte(armourKey)) {
@@ -56,10 +57,10 @@ func (k *pgpKeys) read(data []byte) error {
 	} else if err := add(bytes.NewReader(data)); err != nil {
 		return err
 	}
-	if len(k.entities) == before {
+	if len(found) == 0 {
 		return errors.New("no OpenPGP key in it")
 	}
-	for _, e := range k.entities[before:] {
+	for _, e := range found {
 		if e.PrivateKey != nil {
 			return errors.New("it holds a private key")
 		}
@@ -67,8 +68,47 @@ func (k *pgpKeys) read(data []byte) error {
 		if bits, err := e.PrimaryKey.BitLength(); err == nil && isRSA(e.PrimaryKey) && bits < minRSA {
 			return fmt.Errorf("key %X is weak: RSA of %d bits", e.PrimaryKey.Fingerprint, bits)
 		}
+		k.merge(e)
 	}
 	return nil
+}
+
+// merge adds a key, or what a further copy of one says of it: that it was revoked, is good
+// for longer, or has another subkey. The library looks at the first copy alone. What a copy
+// says counts only when the key itself signed it.
+func (k *pgpKeys) merge(e *openpgp.Entity) {
+	i := slices.IndexFunc(k.entities, func(o *openpgp.Entity) bool {
+		return bytes.Equal(o.PrimaryKey.Fingerprint, e.PrimaryKey.Fingerprint)
+	})
+	if i < 0 {
+		k.entities = append(k.entities, e)
+		return
+	}
+	known := k.entities[i]
+	known.Revocations = append(known.Revocations, e.Revocations...)
+	known.DirectSignatures = append(known.DirectSignatures, e.DirectSignatures...)
+	for name, identity := range e.Identities {
+		identity.Primary = known
+		if same := known.Identities[name]; same != nil {
+			identity.SelfCertifications = append(same.SelfCertifications, identity.SelfCertifications...)
+			identity.OtherCertifications = append(same.OtherCertifications, identity.OtherCertifications...)
+			identity.Revocations = append(same.Revocations, identity.Revocations...)
+		}
+		known.Identities[name] = identity
+	}
+	for _, subkey := range e.Subkeys {
+		subkey.Primary = known
+		j := slices.IndexFunc(known.Subkeys, func(o openpgp.Subkey) bool {
+			return bytes.Equal(o.PublicKey.Fingerprint, subkey.PublicKey.Fingerprint)
+		})
+		if j < 0 {
+			known.Subkeys = append(known.Subkeys, subkey)
+			continue
+		}
+		same := &known.Subkeys[j]
+		same.Bindings = append(same.Bindings, subkey.Bindings...)
+		same.Revocations = append(same.Revocations, subkey.Revocations...)
+	}
 }
 
 // minRSA is the least number of bits of an RSA key that is believed.

@@ -172,6 +172,52 @@ func TestPGPDetached(t *testing.T) {
 	}
 }
 
+// Of several copies of a key all that they say of it counts, in whatever order they are read.
+func TestPGPCopiesOfAKey(t *testing.T) {
+	year := 365 * 24 * time.Hour
+	stolen, renewed, grown := entity(t), entity(t), entity(t)
+	young := public(t, stolen)
+	byStolen := detached(t, stolen, message, at(made))
+	if err := stolen.RevokeKey(packet.KeyCompromised, "", at(made.AddDate(0, 1, 0))); err != nil {
+		t.Fatal(err)
+	}
+	expire(t, renewed, year/2) // before it signed
+	short := public(t, renewed)
+	for _, id := range renewed.Identities {
+		id.SelfSignature.CreationTime = made.AddDate(0, -10, 0) // of two the newer counts
+	}
+	expire(t, renewed, 9*year)
+	small := public(t, grown)
+	if err := grown.AddSigningSubkey(at(made.AddDate(-1, 1, 0))); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name      string
+		a, b      []byte
+		signature []byte
+		fails     string
+	}{
+		{name: "one says that it was stolen", a: young, b: public(t, stolen), signature: byStolen, fails: "revoked"},
+		{name: "one says that it is good for longer", a: short, b: public(t, renewed), signature: detached(t, renewed, message, at(made))},
+		{name: "one has the subkey", a: small, b: public(t, grown), signature: detached(t, grown, message, at(made))},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for i, files := range [][][]byte{{test.a, test.b}, {test.b, test.a}, {append(bytes.Clone(test.a), test.b...)}} {
+				k := keys(t, signature.PGP, files...)
+				if n := len(k.Fingerprints()); n != 1 {
+					t.Errorf("order %d: %d keys", i, n)
+				}
+				_, err := k.Verify(content(message), test.signature, now)
+				if test.fails != "" {
+					refused(t, err, test.fails)
+				} else if err != nil {
+					t.Errorf("order %d: %v", i, err)
+				}
+			}
+		})
+	}
+}
+
 func TestPGPClearSigned(t *testing.T) {
 	good := entity(t)
 	var b bytes.Buffer
