@@ -435,6 +435,9 @@ func redact(address string) string {
 	if err != nil {
 		return "an address that cannot be read"
 	}
+	if u.User == nil {
+		return address // as it was written: a template's braces are no part of an address
+	}
 	return u.Redacted()
 }
 

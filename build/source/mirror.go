@@ -85,6 +85,14 @@ func (m FolderMirror) Open512(ctx context.Context, sha512, _ string) (io.ReadClo
 	return m.first(filepath.Join("sha512", sha512), sha512)
 }
 
+// OpenSignature opens the file of a source's signature.
+func (m FolderMirror) OpenSignature(ctx context.Context, of, name string) (io.ReadCloser, error) {
+	if err := checkSignatureAsked(ctx, of, name); err != nil {
+		return nil, err
+	}
+	return m.first(filepath.Join("signature", of, name))
+}
+
 // first opens the first file that is there.
 func (m FolderMirror) first(names ...string) (io.ReadCloser, error) {
 	for _, name := range names {
@@ -107,6 +115,21 @@ func (m FolderMirror) first(names ...string) (io.ReadCloser, error) {
 // byLongDigest is a mirror that can be asked by SHA-512 as well.
 type byLongDigest interface {
 	Open512(ctx context.Context, sha512, name string) (io.ReadCloser, error)
+}
+
+// signatureMirror is a mirror that has signatures, and signed lists, whose own digests no recipe
+// says: by the SHA-256 of the source that they are of, and their names. Keys say whether they
+// are right.
+type signatureMirror interface {
+	OpenSignature(ctx context.Context, of, name string) (io.ReadCloser, error)
+}
+
+// checkSignatureAsked is checkAsked for a signature.
+func checkSignatureAsked(ctx context.Context, of, name string) error {
+	if !fs.ValidPath(name) || name == "." || strings.ContainsAny(name, "/\\\x00") {
+		return fmt.Errorf("%q is no name of a file", name)
+	}
+	return checkAsked(ctx, of)
 }
 
 // HTTPMirror is a mirror by a template of addresses, in which {sha256} and {name}
@@ -146,6 +169,17 @@ func (m *httpMirror) Open512(ctx context.Context, sha512, name string) (io.ReadC
 		return nil, errors.New("it is asked by SHA-256, and only a SHA-512 is given")
 	}
 	return m.get(ctx, "sha512", sha512, name)
+}
+
+// OpenSignature asks for signature/SHA256/NAME, where the template has places for it.
+func (m *httpMirror) OpenSignature(ctx context.Context, of, name string) (io.ReadCloser, error) {
+	if err := checkSignatureAsked(ctx, of, name); err != nil {
+		return nil, err
+	}
+	if !strings.Contains(m.template, "{algorithm}") || !strings.Contains(m.template, "{digest}") {
+		return nil, notThere{"it is asked by SHA-256, and no verify-sha256 is given"}
+	}
+	return m.get(ctx, "signature", of+"/"+url.PathEscape(name), name)
 }
 
 func (m *httpMirror) get(ctx context.Context, algorithm, digest, name string) (io.ReadCloser, error) {

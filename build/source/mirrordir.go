@@ -23,6 +23,7 @@ import (
 //
 //	sha256/HEX            files
 //	sha512/HEX            the same, for recipes that name no SHA-256
+//	signature/HEX/NAME    signatures whose own digest no recipe names, by their source's SHA-256
 //	git/HOST/PATH.git     repositories, bare, whole or as shallow as recipes asked for
 //
 // What is there already stays. Several may write at the same time, of files; of
@@ -48,10 +49,18 @@ func (m *MirrorWriter) Add(ctx context.Context, s *recipes.Script, list []Wanted
 		}
 		files := []Source{*w.File}
 		if how := w.File.Verify; how != nil {
+			if _, err := v.fetch(ctx, w); err != nil {
+				return err
+			}
 			for _, b := range []*Beside{how.Signature, how.Checksums} {
-				// Without a digest nobody could ask for it.
-				if b != nil && b.Path == "" && b.SHA256 != "" {
+				switch {
+				case b == nil || b.Path != "":
+				case b.SHA256 != "":
 					files = append(files, b.Source)
+				default:
+					if err := m.addSignature(ctx, *w.File, b); err != nil {
+						return err
+					}
 				}
 			}
 		}
@@ -84,19 +93,46 @@ func (m *MirrorWriter) AddScript(ctx context.Context, s *recipes.Script) error {
 	return m.Add(ctx, s, list)
 }
 
+// addSignature writes what was believed for a source under the source's digest.
+func (m *MirrorWriter) addSignature(ctx context.Context, s Source, b *Beside) error {
+	of, err := m.Fetcher.Fetch(ctx, s)
+	if err != nil {
+		return err
+	}
+	d, known := m.Fetcher.knownBeside(b, of)
+	if !known {
+		return nil // it was not looked at
+	}
+	if err := checkSignatureAsked(ctx, of.Hex(), b.Name); err != nil {
+		return err
+	}
+	return m.write(d, filepath.Join(m.Dir, "signature", of.Hex(), b.Name))
+}
+
 // AddBlob writes a blob of the store.
 func (m *MirrorWriter) AddBlob(d store.Digest) error {
 	name := filepath.Join(m.Dir, "sha256", d.Hex())
+	if there, err := os.Stat(name); err == nil {
+		blob, err := m.Fetcher.Store.Open(d)
+		if err != nil {
+			return err
+		}
+		info, err := blob.Stat()
+		blob.Close()
+		if err == nil && info.Size() == there.Size() {
+			return nil
+		}
+	}
+	return m.write(d, name)
+}
+
+// write writes a blob as a file, in the stead of what was there.
+func (m *MirrorWriter) write(d store.Digest, name string) error {
 	blob, err := m.Fetcher.Store.Open(d)
 	if err != nil {
 		return err
 	}
 	defer blob.Close()
-	if there, err := os.Stat(name); err == nil {
-		if info, err := blob.Stat(); err == nil && info.Size() == there.Size() {
-			return nil
-		}
-	}
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}

@@ -425,12 +425,7 @@ func (v verifier) holding(ctx context.Context, b *Beside, of store.Digest, check
 		}
 		return check(data)
 	}
-	h := store.NewHash("signature by address")
-	h.Line("of", of)
-	h.Line("at", b.URIs)
-	action := h.Sum()
-	var known store.Digest
-	if found, err := v.Store.Recall(action, &known); err == nil && found && v.Store.Has(known) {
+	if known, found := v.knownBeside(b, of); found {
 		if data, err := v.blob(known); err == nil {
 			if signer, err := check(data); err == nil {
 				return signer, nil
@@ -452,13 +447,56 @@ func (v verifier) holding(ctx context.Context, b *Beside, of store.Digest, check
 		if err != nil {
 			return signer, err
 		}
-		d, _, err := v.Store.Put(bytes.NewReader(data))
-		if err == nil {
-			err = v.Store.Remember(action, d)
+		return signer, v.rememberBeside(b, of, data)
+	}
+	for _, m := range v.Mirrors {
+		s, is := m.(signatureMirror)
+		if !is {
+			continue
 		}
-		return signer, err
+		data, err := readBeside(s.OpenSignature(ctx, of.Hex(), b.Name))
+		if err == nil {
+			var signer signature.Signer
+			if signer, err = check(data); err == nil {
+				return signer, v.rememberBeside(b, of, data)
+			}
+		}
+		failed.Tried = append(failed.Tried, Attempt{m.Name(), err})
 	}
 	return missing(failed)
+}
+
+// besideAction names what was believed for a source, of a file whose digest nobody says.
+func besideAction(b *Beside, of store.Digest) store.ActionID {
+	h := store.NewHash("signature by address")
+	h.Line("of", of)
+	h.Line("at", b.URIs)
+	return h.Sum()
+}
+
+func (f *Fetcher) knownBeside(b *Beside, of store.Digest) (d store.Digest, known bool) {
+	found, err := f.Store.Recall(besideAction(b, of), &d)
+	return d, err == nil && found && f.Store.Has(d)
+}
+
+func (f *Fetcher) rememberBeside(b *Beside, of store.Digest, data []byte) error {
+	d, _, err := f.Store.Put(bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	return f.Store.Remember(besideAction(b, of), d)
+}
+
+func readBeside(r io.ReadCloser, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	data, err := io.ReadAll(io.LimitReader(r, signature.MaxSize+1))
+	if len(data) > signature.MaxSize {
+		return nil, fmt.Errorf("it has more than %d bytes", signature.MaxSize)
+	}
+	return data, err
 }
 
 // smallAgain is small, tried again as often as a source is.
