@@ -330,3 +330,32 @@ func refuseSize(limit Size, size int64, packages []*scanned) []Reason {
 	}
 	return reasons
 }
+
+// Minds holds an image that is there already, whoever made it, against distroless, policy
+// and size-limit of an image file. Found is what Examine found in its files, packages are
+// those of its database, size is that of its files in bytes. What only composing sees is left
+// out: who signed a package, and which repository it came from.
+func (s *Spec) Minds(found []Reason, packages []*apk.Entry, size int64) []Reason {
+	seen := *s
+	seen.Policy.Unsigned = ""
+	repository := func(pattern string) bool { return strings.ContainsAny(pattern, "/:") }
+	seen.Policy.Origin.Allow = slices.DeleteFunc(slices.Clone(s.Policy.Origin.Allow), repository)
+	seen.Policy.Origin.Deny = slices.DeleteFunc(slices.Clone(s.Policy.Origin.Deny), repository)
+	var all []Package
+	for _, e := range packages {
+		if !IsOwnPackage(e.Name) {
+			all = append(all, Package{Entry: e, From: "the image"})
+		}
+	}
+	reasons, err := refusePackages(&seen, all, Options{})
+	if err != nil {
+		panic("internal error: a package was read: " + err.Error()) // only unsigned reads any
+	}
+	rules := s.treeRules()
+	for _, r := range found {
+		if rules[r.Rule] {
+			reasons = append(reasons, r)
+		}
+	}
+	return append(reasons, refuseSize(s.SizeLimit, size, nil)...)
+}

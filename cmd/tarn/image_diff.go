@@ -47,8 +47,9 @@ something does, and 8 when a policy minds.
 --deny names what TO must not have where FROM has it not: setuid (setuid, setgid and
 capabilities), shell, package-manager, package (any further package), growth (growth=10% or
 growth=5MB: the files of TO together are larger than those of FROM by more than that).
---policy takes distroless, policy and size-limit of an image file instead; when TO is an
-image file, its own hold.
+--policy holds TO against distroless, policy and size-limit of an image file, whatever FROM
+has (who signed packages and where they came from is seen when an image is composed alone);
+when TO is an image file, its own hold.
 
 ` + lookLong,
 		Args:              cobra.ExactArgs(2),
@@ -245,7 +246,24 @@ func (m *minded) reasons(from, to view.Side, d *view.Difference) []images.Reason
 		if word == "capability" {
 			word = denySetuid
 		}
-		if m.rules[word] && !before[known] || m.spec != nil && m.spec.Distroless {
+		if m.rules[word] && !before[known] {
+			all = append(all, r)
+		}
+	}
+	if m.spec == nil {
+		return all
+	}
+	var entries []*apk.Entry
+	for i := range to.Contents.Packages {
+		p := &to.Contents.Packages[i]
+		e := p.Entry
+		if e == nil { // of another kind of database
+			e = &apk.Entry{Info: apk.Info{Name: p.Name, Version: apk.Version(p.Version), Origin: p.Origin, Licenses: []string{p.License}}}
+		}
+		entries = append(entries, e)
+	}
+	for _, r := range m.spec.Minds(to.Contents.Minded(), entries, d.To.Size) {
+		if !slices.Contains(all, r) {
 			all = append(all, r)
 		}
 	}
