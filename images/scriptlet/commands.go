@@ -1,7 +1,6 @@
 package scriptlet
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -37,19 +36,19 @@ var commands map[string]command
 
 func init() { // not by its declaration: commands call commands
 	commands = map[string]command{
-		":": nothing, "true": nothing, "sync": nothing, "umask": nothing, "wait": nothing, "trap": nothing, "logger": nothing, "sleep": nothing,
+		":": nothing, "true": nothing, "sync": nothing, "umask": umask, "wait": nothing, "trap": trap, "logger": nothing, "sleep": nothing,
 		"false": func(r *reader, _ []string, _ *target) error { r.status = 1; return nil },
 		"exit":  end("exit"), "return": end("return"), "break": end("break"), "continue": end("continue"),
 		"set": set, "export": export, "local": export, "readonly": export, "unset": unset, "shift": shift, "cd": cd,
 		"echo": echo, "printf": printf, "cat": cat,
 		"[": test, "test": test,
-		"basename": basename, "dirname": dirname, "readlink": readlink, "command": lookup, "which": lookup, "type": lookup,
+		"basename": basename, "dirname": dirname, "readlink": readlink, "command": run, "which": lookup, "type": lookup,
 		"grep": grep, "getent": getent, "id": id,
 		"mkdir": mkdir, "install": install, "touch": touch, "cp": cp, "ln": ln, "chmod": chmod, "chown": chown, "chgrp": chgrp, "rm": remove, "rmdir": remove,
 		"adduser": adduser, "addgroup": addgroup, "useradd": useradd, "groupadd": groupadd, "usermod": usermod, "gpasswd": usermod, "passwd": lockPassword,
 		"update-alternatives": alternatives, "alternatives": alternatives,
 		"ldconfig": nothing, "update-ca-certificates": nothing, "trust": trust, "busybox": busybox,
-		"systemctl": nothing, "service": nothing, "rc-service": nothing, "pkill": nothing, "killall": nothing,
+		"systemctl": systemctl, "service": nothing, "rc-service": nothing, "pkill": nothing, "killall": nothing,
 	}
 }
 
@@ -94,7 +93,11 @@ func set(r *reader, args []string, _ *target) error {
 
 func export(r *reader, args []string, _ *target) error {
 	for _, a := range args {
-		if name, value, found := strings.Cut(a, "="); found && len(value) <= maxValue {
+		name, value, found := strings.Cut(a, "=")
+		if len(value) > maxValue {
+			return cannotf("a long value")
+		}
+		if found {
 			r.vars[name] = value
 		}
 	}
@@ -102,8 +105,77 @@ func export(r *reader, args []string, _ *target) error {
 }
 
 func unset(r *reader, args []string, _ *target) error {
+	function := len(args) > 0 && args[0] == "-f"
 	for _, a := range args {
-		delete(r.vars, a)
+		if function {
+			delete(r.functions, a)
+		} else {
+			delete(r.vars, a)
+		}
+	}
+	return nil
+}
+
+// umask sets what new files and folders do not have of their modes.
+func umask(r *reader, args []string, out *target) error {
+	if len(args) == 0 {
+		_, err := fmt.Fprintf(out, "%04o\n", r.umask)
+		return err
+	}
+	mask, err := strconv.ParseUint(args[0], 8, 32)
+	if err != nil || len(args) > 1 {
+		return cannotf("")
+	}
+	r.umask = fs.FileMode(mask) & fs.ModePerm
+	return nil
+}
+
+// trap says what is done when a signal comes: none does here. What is done at the end of
+// the script is another thing.
+func trap(_ *reader, args []string, _ *target) error {
+	if len(args) > 0 && args[0] == "--" {
+		args = args[1:]
+	}
+	if len(args) < 2 || args[0] == "" || args[0] == "-" {
+		return nil
+	}
+	for _, when := range args[1:] {
+		if when = strings.ToUpper(when); when == "EXIT" || when == "0" || when == "ERR" || when == "DEBUG" || when == "RETURN" {
+			return cannotf("what is done at %s", when)
+		}
+	}
+	return nil
+}
+
+// run is command: -v asks where a program is, and without it the program is run even where
+// a function has its name.
+func run(r *reader, args []string, out *target) error {
+	if len(args) > 0 && (args[0] == "-v" || args[0] == "-V") {
+		return lookup(r, args, out)
+	}
+	if len(args) > 0 && args[0] == "-p" {
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		return nil
+	}
+	known := r.known(args[0])
+	if known == nil {
+		return cannotf("")
+	}
+	return known(r, args[1:], out)
+}
+
+// systemctl starts nothing while an image is composed. What is to start with the system
+// is links in it, which it makes by the units' own words.
+func systemctl(r *reader, args []string, _ *target) error {
+	for _, a := range args {
+		switch a {
+		case "enable", "disable", "reenable", "preset", "preset-all", "mask", "unmask", "link", "set-default", "add-wants", "add-requires", "edit":
+			if r.hasProgram("systemctl") {
+				return cannotf("it changes which services start")
+			}
+		}
 	}
 	return nil
 }
@@ -396,19 +468,53 @@ func lookup(r *reader, args []string, out *target) error {
 	}
 	candidates := []string{args[0]}
 	if !strings.Contains(args[0], "/") {
-		candidates = nil
-		for _, dir := range strings.Split(r.vars["PATH"], ":") {
-			candidates = append(candidates, path.Join(dir, args[0]))
-		}
+		candidates = r.programs(args[0])
 	}
 	for _, c := range candidates {
-		if n, found := r.stat(c); found && n.Mode.IsRegular() && n.Mode&0o111 != 0 {
+		if r.isProgram(c) {
 			_, err := fmt.Fprintln(out, c)
 			return err
 		}
 	}
 	r.status = 1
 	return nil
+}
+
+// programs are the paths at which the shell looks for a program.
+func (r *reader) programs(name string) (all []string) {
+	for dir := range strings.SplitSeq(r.vars["PATH"], ":") {
+		all = append(all, path.Join(dir, name))
+	}
+	return all
+}
+
+func (r *reader) isProgram(p string) bool {
+	n, found := r.stat(p)
+	return found && n.Mode.IsRegular() && n.Mode&0o111 != 0
+}
+
+func (r *reader) hasProgram(name string) bool {
+	return slices.ContainsFunc(r.programs(name), r.isProgram)
+}
+
+// systemPrograms are the folders in which a program is the one that its name says.
+var systemPrograms = []string{"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"}
+
+// known is the command that the composer does in the place of a program, or nil: a
+// program in a folder of a package's own may be any, whatever it is called.
+func (r *reader) known(name string) command {
+	if strings.Contains(name, "/") {
+		if !slices.Contains(systemPrograms, path.Dir(name)) {
+			return nil
+		}
+		return commands[path.Base(name)]
+	}
+	for _, p := range r.programs(name) {
+		if !slices.Contains(systemPrograms, path.Dir(p)) && r.isProgram(p) {
+			return nil
+		}
+	}
+	return commands[name]
 }
 
 // grep asks whether a line of a file of the tree matches. Nothing but -q is known, since
@@ -466,9 +572,18 @@ func grep(r *reader, args []string, out *target) error {
 	if fold {
 		expression = "(?i)" + expression
 	}
-	re, err := regexp.Compile("(?m)" + expression)
+	re, err := regexp.Compile(expression)
 	if err != nil {
 		return cannotf("its expression")
+	}
+	// Line by line: [^:] is any character but a line's end, too.
+	matches := func(text string) bool {
+		for line := range strings.Lines(text) {
+			if re.MatchString(strings.TrimSuffix(line, "\n")) {
+				return true
+			}
+		}
+		return false
 	}
 	r.status = 1
 	for _, file := range rest[1:] {
@@ -480,12 +595,12 @@ func grep(r *reader, args []string, out *target) error {
 		if err != nil {
 			return cannotf("%v", err)
 		}
-		if re.Match(bytes.TrimSuffix(data, []byte("\n"))) {
+		if matches(string(data)) {
 			r.status = 0
 			return nil
 		}
 	}
-	if len(rest) == 1 && re.MatchString(strings.TrimSuffix(*out.input, "\n")) {
+	if len(rest) == 1 && matches(*out.input) {
 		r.status = 0
 	}
 	return nil

@@ -27,7 +27,7 @@ func mkdir(r *reader, args []string, _ *target) error {
 		return err
 	}
 	_, parents := set['p']
-	mode := fs.FileMode(0o755)
+	mode := 0o777 &^ r.umask
 	if text, said := set['m']; said {
 		if mode, err = applyMode(fs.ModeDir|0o777, text); err != nil {
 			return err
@@ -45,9 +45,19 @@ func mkdir(r *reader, args []string, _ *target) error {
 			r.status = 1
 			continue
 		}
-		r.changed(r.tree.Mkdir(dir, mode&^fs.ModeType, 0, 0), "make folder %s", dir)
+		r.changed(errors.Join(r.above(dir), r.tree.Mkdir(dir, mode&^fs.ModeType, 0, 0)), "make folder %s", dir)
 	}
 	return nil
+}
+
+// above makes the folders that a folder is to stand in. Whoever makes them can always
+// go on in them.
+func (r *reader) above(dir string) error {
+	dir = path.Dir(dir)
+	if _, found := r.stat(dir); found {
+		return nil
+	}
+	return errors.Join(r.above(dir), r.tree.Mkdir(dir, 0o777&^r.umask|0o300, 0, 0))
 }
 
 // install makes folders (-d), and files as they are elsewhere in the tree.
@@ -118,7 +128,7 @@ func touch(r *reader, args []string, _ *target) error {
 			r.status = 1
 			continue
 		}
-		r.changed(r.tree.WriteFile(f, nil, 0o644), "make file %s", f)
+		r.changed(r.tree.WriteFile(f, nil, r.newMode(f)), "make file %s", f)
 	}
 	return nil
 }
@@ -160,7 +170,7 @@ func cp(r *reader, args []string, _ *target) error {
 	_, preserve := set['p']
 	_, all := set['a']
 	uid, gid := n.UID, n.GID
-	mode := n.Mode.Perm()
+	mode := n.Mode.Perm() &^ r.umask
 	if preserve || all {
 		mode = n.Mode
 	}

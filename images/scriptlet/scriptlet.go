@@ -67,7 +67,7 @@ func Do(t *rootfs.Tree, s Script) ([]string, error) {
 	}
 	r := &reader{tree: t, args: s.Args, vars: map[string]string{
 		"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "IFS": " \t\n", "PWD": "/",
-	}, functions: map[string]*syntax.Stmt{}, dir: "/", steps: new(int), written: new(int)}
+	}, functions: map[string]*syntax.Stmt{}, dir: "/", umask: 0o022, steps: new(int), written: new(int)}
 	err = r.statements(file.Stmts, io.Discard)
 	if is[*exit](err) || is[*leave](err) {
 		err = nil // what a script's status is decides nothing: apk installs all the same
@@ -115,7 +115,8 @@ type reader struct {
 	status    int    // of the last command
 	last      int    // of the command before this one
 	errexit   bool   // set -e
-	steps     *int   // shared with what is in subshells, as are the bytes written
+	umask     fs.FileMode
+	steps     *int // shared with what is in subshells, as are the bytes written
 	written   *int
 	depth     int
 	tested    int // how many conditions it is inside of, where a failure is no end
@@ -255,6 +256,9 @@ func (r *reader) redirect(s *syntax.Stmt, out io.Writer) (*target, error) {
 				}
 				continue
 			}
+			if number != "" && number != "1" || to.file != "" {
+				return nil, unhandled(s, "where its output goes")
+			}
 			to.text = &bytes.Buffer{}
 			to.Writer, to.file, to.append = &limited{to.text, r.written}, file, d.Op == syntax.AppOut
 		case syntax.DplOut: // >&2
@@ -262,6 +266,9 @@ func (r *reader) redirect(s *syntax.Stmt, out io.Writer) (*target, error) {
 				to.Writer = io.Discard
 			}
 		case syntax.RdrIn:
+			if number != "" && number != "0" {
+				return nil, unhandled(s, "where its input comes from")
+			}
 			text := ""
 			if file := r.path(word); file != "/dev/null" {
 				data, err := r.tree.ReadFile(file)
@@ -298,11 +305,19 @@ func (t *target) close(r *reader, s *syntax.Stmt) error {
 	if before, err := r.tree.ReadFile(t.file); err == nil && bytes.Equal(before, data) {
 		return nil
 	}
-	if err := r.tree.WriteFile(t.file, slices.Clone(data), 0); err != nil {
+	if err := r.tree.WriteFile(t.file, slices.Clone(data), r.newMode(t.file)); err != nil {
 		return unhandled(s, err.Error())
 	}
 	r.note("write %s", t.file)
 	return nil
+}
+
+// newMode is the mode that a new file gets, 0 for one that is there and keeps its own.
+func (r *reader) newMode(file string) fs.FileMode {
+	if _, found := r.tree.Stat(file); found {
+		return 0
+	}
+	return 0o666 &^ r.umask
 }
 
 func (r *reader) command(s *syntax.Stmt, c syntax.Command, out *target) error {
@@ -470,11 +485,7 @@ func (r *reader) call(s *syntax.Stmt, c *syntax.CallExpr, out *target) error {
 		}
 		return err
 	}
-	name := words[0]
-	if strings.HasPrefix(name, "/") {
-		name = path.Base(name)
-	}
-	known := commands[name]
+	known := r.known(words[0])
 	if known == nil {
 		return unhandled(s, "")
 	}

@@ -136,6 +136,12 @@ func TestDo(t *testing.T) {
 		{"shadow's programs", "#!/bin/sh\ngroupadd -r db && useradd --system --gid db --no-create-home --shell /bin/false --home-dir /var/lib/db -G tty db\n", nil, "add group db (999)\nadd user db (999:999)\nlet user db join group tty"},
 		{"a command in words", "#!/bin/sh\ncase \"$(readlink /etc/none 2>/dev/null || true)\" in color) mkdir /srv;; esac\nd=$(dirname /opt/a/b); mkdir -p \"$d\"\n", nil, "make folder /opt/a"},
 		{"files that a pattern finds", "#!/bin/sh\nfor f in /usr/bin/t*; do chmod 700 \"$f\"; done\n", nil, "give /usr/bin/tool the mode 0700"},
+		{"what is for its owner alone", "#!/bin/sh\n(umask 077; mkdir -p /srv/a/b; echo x > /srv/a/key; touch /srv/a/empty; cp /usr/bin/tool /srv/a/tool)\nmkdir /srv/open\n[ $(umask) = 0022 ] && chmod 700 /srv /srv/a /srv/a/b && chmod 600 /srv/a/key /srv/a/empty && chmod 700 /srv/a/tool && chmod 755 /srv/open\n", nil,
+			"make folder /srv/a/b\nwrite /srv/a/key\nmake file /srv/a/empty\ncopy /usr/bin/tool to /srv/a/tool\nmake folder /srv/open"},
+		{"signals do not come", "#!/bin/sh\ntrap 'rm -rf /etc' INT TERM\ntrap - EXIT\ntrap '' EXIT\n", nil, ""},
+		{"command runs what a function hides", "#!/bin/sh\nmkdir() { depmod; }\ncommand mkdir /srv\ncommand -v depmod || unset -f mkdir\nmkdir /opt\n", nil, "make folder /srv\nmake folder /opt"},
+		{"an expression and the ends of lines", "#!/bin/sh\ngrep -q '^root:[^:]*:0:.*nobody' /etc/passwd && mkdir /srv\ngrep -q '^root:[^,]*nobody' /etc/passwd && mkdir /srv\n", nil, ""},
+		{"services where there are none", "#!/bin/sh\nsystemctl enable web || true\n", nil, ""},
 		{"folders of nobody's home", "#!/bin/sh\nmkdir -p ~nobody/x\n", nil, "make folder /x"},
 	}
 	for _, test := range tests {
@@ -171,6 +177,14 @@ func TestUnhandled(t *testing.T) {
 		{"a file of this machine", "#!/bin/sh\n. /lib/functions.sh\n", "line 2: . /lib/functions.sh"},
 		{"braces", "#!/bin/sh\nmkdir /srv/{1..999999999}\n", "line 2: mkdir /srv/{1..999999999} (braces)"},
 		{"a value that grows", "#!/bin/sh\nx=xxxxxxxx\nfor i in 1 2 3 4 5 6 7 8 9 10 11 12; do x=$x$x; done\n", "line 3: x=$x$x (a long value)"},
+		{"at the end of the script", "#!/bin/sh\ntrap 'ssh-keygen -A' EXIT\n", "line 2: trap 'ssh-keygen -A' EXIT (what is done at EXIT)"},
+		{"a program by command", "#!/bin/sh\ncommand depmod\n", "line 2: command depmod"},
+		{"a program of a known name", "#!/bin/sh\n/opt/own/adduser web\n", "line 2: /opt/own/adduser web"},
+		{"a program of a known name in front of it", "#!/bin/sh\ninstall -D -m 755 /usr/bin/tool /opt/own/adduser\nPATH=/opt/own:$PATH\nadduser web\n", "line 4: adduser web"},
+		{"services that are to start", "#!/bin/sh\ncp /usr/bin/tool /usr/bin/systemctl\nsystemctl enable web\n", "line 3: systemctl enable web (it changes which services start)"},
+		{"output elsewhere", "#!/bin/sh\necho x 3>/etc/three\n", "line 2: echo x 3>/etc/three (where its output goes)"},
+		{"output to two files", "#!/bin/sh\necho x >/etc/a >/etc/b\n", "line 2: echo x >/etc/a >/etc/b (where its output goes)"},
+		{"a long value of the environment", "#!/bin/sh\nx=$(cat /etc/passwd)\nfor i in 1 2 3 4 5 6; do export y=\"$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x$x\"; done\n", "line 3: "},
 		{"text as a script", "#!/bin/sh\neval \"mkdir /srv\"\n", `line 2: eval "mkdir /srv"`},
 	}
 	for _, test := range tests {
