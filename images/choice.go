@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/github/go-spdx/v2/spdxexp"
 
@@ -217,7 +219,9 @@ func (c *Choice) refusesLicense(licenses []string) string {
 		e := licenseExpression{words: strings.Fields(strings.NewReplacer("(", " ( ", ")", " ) ").Replace(text)), allowed: c.allowsLicense}
 		holds := e.alternatives()
 		if e.wrong || len(e.words) > 0 {
-			holds = c.allowsLicense(text) // no expression: a name of its own
+			// No expression: a name of its own, or several, of which nothing says how they
+			// go together.
+			holds = c.allowsLicense(text) && !slices.ContainsFunc(strings.FieldsFunc(text, betweenNames), c.deniesLicense)
 		}
 		if !holds {
 			return fmt.Sprintf("its licence %q is refused", text)
@@ -229,17 +233,49 @@ func (c *Choice) refusesLicense(licenses []string) string {
 	return ""
 }
 
-// allowsLicense judges one licence, which may have an exception (X WITH Y).
-func (c *Choice) allowsLicense(license string) bool {
+// betweenNames tells what stands between licences where no expression does.
+func betweenNames(c rune) bool { return unicode.IsSpace(c) || strings.ContainsRune(",;/|&()", c) }
+
+// deniesLicense says whether one licence is among those that are denied.
+func (c *Choice) deniesLicense(license string) bool {
+	return slices.ContainsFunc(c.Deny, func(pattern string) bool { return namesLicense(pattern, license) })
+}
+
+// namesLicense says whether a pattern is of a licence, which may have an exception (X WITH Y).
+func namesLicense(pattern, license string) bool {
 	id, _, _ := strings.Cut(license, " WITH ")
-	named := func(pattern string) bool {
-		pattern = strings.ToLower(pattern)
-		return glob(pattern, strings.ToLower(license)) || glob(pattern, strings.ToLower(id))
+	for _, pattern := range []string{strings.ToLower(pattern), modernLicense(pattern)} {
+		for _, name := range []string{strings.ToLower(license), strings.ToLower(id), modernLicense(id)} {
+			if glob(pattern, name) {
+				return true
+			}
+		}
 	}
-	if slices.ContainsFunc(c.Deny, named) {
+	return false
+}
+
+// oldLicense are identifiers that SPDX gave up for those that say what they mean: GPL-2.0
+// is GPL-2.0-only, GPL-2.0+ is GPL-2.0-or-later.
+var oldLicense = regexp.MustCompile(`^([al]?gpl-[0-9.]+|gfdl-[0-9.]+)(\+?)$`)
+
+func modernLicense(id string) string {
+	id = strings.ToLower(id)
+	parts := oldLicense.FindStringSubmatch(id)
+	switch {
+	case parts == nil:
+		return id
+	case parts[2] == "":
+		return parts[1] + "-only"
+	}
+	return parts[1] + "-or-later"
+}
+
+// allowsLicense judges one licence.
+func (c *Choice) allowsLicense(license string) bool {
+	if c.deniesLicense(license) {
 		return false
 	}
-	if len(c.Allow) == 0 || slices.ContainsFunc(c.Allow, named) {
+	if len(c.Allow) == 0 || slices.ContainsFunc(c.Allow, func(pattern string) bool { return namesLicense(pattern, license) }) {
 		return true
 	}
 	// GPL-2.0-or-later allows GPL-3.0-only.
@@ -301,6 +337,7 @@ func (e *licenseExpression) license() bool {
 	}
 	license := e.words[0]
 	e.words = e.words[1:]
+	e.wrong = e.wrong || strings.ContainsFunc(license, betweenNames) // "MIT/GPL-2.0" is no identifier
 	if e.next("WITH") {
 		if len(e.words) == 0 {
 			e.wrong = true

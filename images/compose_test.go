@@ -557,6 +557,25 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A shell that the image file brings is known by its content as one of a package is.
+func TestDistrolessLooksIntoFilesOfTheImageFile(t *testing.T) {
+	st := openStore(t)
+	packages := put(t, st, layoutPackage, webPackage)
+	_, err := compose(t, st, `contents: {packages: [web]}
+distroless: true
+files:
+  - {path: /usr/bin/hello, content: "\x7fELF BusyBox is a multi-call binary", permissions: 0o755}
+`, packages)
+	want := []images.Reason{{Rule: "shell", Path: "/usr/bin/hello", Text: "a shell (busybox, by its content)"}}
+	refusal, refused := errors.AsType[*images.Refusal](err)
+	if !refused {
+		t.Fatalf("got %v, want a refusal", err)
+	}
+	if diff := cmp.Diff(want, refusal.Reasons); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 func TestFileConflict(t *testing.T) {
 	st := openStore(t)
 	packages := put(t, st, layoutPackage, contents{name: "x", version: "1-r0", files: []string{"0644 etc/os-release ID=other\n"}})

@@ -153,7 +153,7 @@ func (s *Spec) withOwnPackage(packages []*scanned, o Options) ([]*scanned, error
 func (s *Spec) ownPackage(arch apk.Arch, epoch int64) (*scanned, error) {
 	p := &scanned{Package: rootfs.Package{Info: &apk.Info{
 		Name: ownPrefix + s.Name(), Version: "1", Arch: arch, Description: "What no package brings to the image " + s.Name(), Origin: ownPrefix + s.Name(), Size: 1,
-	}}}
+	}}, Marks: map[string]string{}}
 	if license := s.Annotations["org.opencontainers.image.licenses"]; license != "" {
 		p.Info.Licenses = []string{license}
 	}
@@ -170,6 +170,11 @@ func (s *Spec) ownPackage(arch apk.Arch, epoch int64) (*scanned, error) {
 		switch {
 		case m.Mode.IsRegular():
 			e.Size, e.Content, sum = int64(len(m.Data)), rootfs.Bytes(m.Data), sha1.Sum(m.Data)
+			var look marker
+			look.Write(m.Data)
+			if program := look.name(); program != "" {
+				p.Marks[m.Sum] = program
+			}
 		case m.Mode.Type() == fs.ModeSymlink:
 			sum = sha1.Sum([]byte(m.Target))
 		}
