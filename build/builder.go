@@ -80,6 +80,9 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	} else if result != nil && b.From == "" {
 		return b.judge(s, result)
 	}
+	if p.Online != "" && b.Sources.Offline {
+		return nil, &NotPrefetchedError{fmt.Errorf("%s: %s builds with the network (%s): %w", s.Recipe, s.Name, p.Online, prefetch.ErrOffline)}
+	}
 	start := time.Now()
 	b.report(s.Name, "fetch", "")
 	if err := source.FetchAll(ctx, b.Sources, s); err != nil {

@@ -173,6 +173,7 @@ func (a *app) lintRecipes(ctx context.Context, o lintOptions, names []string) (f
 		return nil, nil, err
 	}
 	options := recipes.LintOptions{Policy: policy}
+	known := map[string]bool{}
 	for _, arch := range arches {
 		x := expansion{sourceDir: o.sourceDir, named: names}
 		if x.target, err = o.target(ws, arch); err != nil {
@@ -190,6 +191,7 @@ func (a *app) lintRecipes(ctx context.Context, o lintOptions, names []string) (f
 			some, listed := diag.Of(r.err)
 			switch {
 			case r.err == nil:
+				known[r.script.Name] = true
 				found = append(found, recipes.Lint(r.script, options)...)
 				if ws.Exceptions[r.script.Name].Network && r.script.Network == "" {
 					found = append(found, diag.Problem{File: r.script.Recipe, Line: 1, Severity: diag.Note, Rule: "network",
@@ -214,6 +216,9 @@ func (a *app) lintRecipes(ctx context.Context, o lintOptions, names []string) (f
 			return nil, nil, err
 		}
 		found = append(found, built...)
+	}
+	if len(names) == 0 && len(mistakes) == 0 {
+		found = append(found, ws.lostExceptions(slices.Sorted(maps.Keys(known)))...)
 	}
 	// What every architecture has is told once.
 	found.Sort()

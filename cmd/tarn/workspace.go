@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,6 +74,19 @@ func (w *workspace) online(s *recipes.Script) string {
 		return ""
 	}
 	return cmp.Or(s.Network, "an exception of the workspace")
+}
+
+// lostExceptions are those for recipes that there are not: whoever renames a recipe, or
+// mistypes its name, wants to know.
+func (w *workspace) lostExceptions(recipes []string) (problems diag.Problems) {
+	for name := range w.Exceptions {
+		if !slices.Contains(recipes, name) {
+			p := w.place.Value("exceptions").Key(name).Problem(diag.DidYouMean(name, recipes), "there is no recipe %q for this exception", name)
+			p.Severity, p.Rule = diag.Warning, "network"
+			problems = append(problems, p)
+		}
+	}
+	return problems
 }
 
 // accesses are the permissions that the exceptions give, by recipe.

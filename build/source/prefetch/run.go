@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -87,6 +88,16 @@ cd "$1"
 shift 2
 `
 
+// machines are the variables that are for the machine to say, and not for a recipe: whom to ask
+// and whom to believe; and those by which programs run others, here where there is a network
+// and what registries ask for.
+var machines = regexp.MustCompile(`^(GO(PROXY|NOPROXY|SUMDB|NOSUMDB|NOSUMCHECK|PRIVATE|INSECURE|VCS|AUTH|ENV|FLAGS|TOOLCHAIN)` +
+	`|(?i:npm_config_(registry|replace[-_]registry[-_]host|.*:registry|//.*|_.*|offline|prefer[-_]offline|cache|cafile|ca|cert|key|strict[-_]ssl|https?[-_]?proxy|proxy|no[-_]?proxy|userconfig|globalconfig|ignore[-_]scripts|script[-_]shell|shell|node[-_]options|git))` +
+	`|NODE_(OPTIONS|PATH|EXTRA_CA_CERTS|TLS_REJECT_UNAUTHORIZED)` +
+	`|PIP_(INDEX_URL|EXTRA_INDEX_URL|TRUSTED_HOST|PROXY|CERT|CLIENT_CERT|CONFIG_FILE|NO_INDEX|FIND_LINKS|NO_BINARY|ONLY_BINARY)|PYTHON(PATH|HOME|STARTUP|USERBASE)` +
+	`|CARGO_(HOME|NET_.*|HTTP_.*|REGISTR.*|SOURCE_.*|ALIAS_.*)|RUSTC(_.*)?` +
+	`|(?i:(https?|ftp|all|no)_proxy)|SSL_.*|CURL_.*|REQUESTS_CA_BUNDLE|NETRC|GIT_.*|LD_.*|BASH_ENV|ENV)$`)
+
 // environment is the step's, with the machine's settings, and with the folders that
 // package managers put what they download into.
 func (o *Online) environment() []string {
@@ -95,10 +106,7 @@ func (o *Online) environment() []string {
 		name, value, _ := strings.Cut(e, "=")
 		env[name] = value
 	}
-	// A recipe may say where the build finds things; here it is the machine that does.
-	for _, name := range []string{"GOFLAGS", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GOENV", "CARGO_NET_OFFLINE", "PIP_NO_INDEX", "PIP_FIND_LINKS", "npm_config_offline", "npm_config_registry", "npm_config_replace_registry_host"} {
-		delete(env, name)
-	}
+	maps.DeleteFunc(env, func(name, _ string) bool { return machines.MatchString(name) })
 	at := path.Join(workPath, raw)
 	maps.Copy(env, map[string]string{
 		"HOME": home, "PATH": commandPath,

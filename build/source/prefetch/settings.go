@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -208,6 +209,7 @@ func (s *Settings) readNPM(home string) error {
 		user = filepath.Join(home, ".npmrc")
 	}
 	var b bytes.Buffer
+	registry := ""
 	for _, name := range []string{"/etc/npmrc", "/usr/etc/npmrc", "/usr/local/etc/npmrc", os.Getenv("NPM_CONFIG_GLOBALCONFIG"), user} {
 		data, err := readFile(name)
 		if err != nil {
@@ -219,7 +221,24 @@ func (s *Settings) readNPM(home string) error {
 				fmt.Fprintf(&b, "%s=%s\n", key, value)
 				s.secretsIn(key, value)
 			}
+			if key == "registry" {
+				registry = value
+			}
 		})
+	}
+	// A source may come with an .npmrc of its own, which counts before the user's, but after
+	// variables. Those whose names are none to a shell would not pass one.
+	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
+		switch value, key := s.Env[name], strings.TrimPrefix(strings.ToLower(name), "npm_config_"); {
+		case key == "registry":
+			registry = ""
+		case len(key) < len(name) && strings.ContainsAny(key, "@/:"):
+			delete(s.Env, name)
+			fmt.Fprintf(&b, "%s=%s\n", name[len("npm_config_"):], value)
+		}
+	}
+	if registry != "" {
+		s.Env["npm_config_registry"] = registry
 	}
 	if b.Len() > 0 {
 		s.Files[".npmrc"] = b.Bytes()
