@@ -3,6 +3,7 @@ package images_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	cdx "github.com/CycloneDX/cyclonedx-go"
+	"github.com/github/go-spdx/v2/spdxexp"
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/package-url/packageurl-go"
@@ -18,10 +20,12 @@ import (
 	spdxjson "github.com/spdx/tools-golang/json"
 	"github.com/spdx/tools-golang/spdx/v2/common"
 	spdx "github.com/spdx/tools-golang/spdx/v2/v2_3"
+	"github.com/spdx/tools-golang/spdxlib"
 
 	"github.com/tarn-build/tarn/images"
 	"github.com/tarn-build/tarn/images/view"
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/sbom"
 )
 
 // told is what one of the ways of telling says of an image: paths by their package, and
@@ -215,6 +219,7 @@ func tellCycloneDX(t *testing.T, image *images.Image, _ *view.Contents) told {
 func checkCycloneDX(t *testing.T, data []byte) {
 	t.Helper()
 	c := jsonschema.NewCompiler()
+	c.AssertFormat()
 	dir := filepath.Join("..", "pkg", "sbom", "testdata", "cyclonedx")
 	for _, name := range []string{"bom-1.7.schema.json", "spdx.schema.json", "jsf-0.82.schema.json"} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
@@ -292,5 +297,89 @@ func TestIndexDocuments(t *testing.T) {
 	}
 	if want := []string{all[0].About.Digest, all[1].About.Digest}; !got[want[0]] || !got[want[1]] {
 		t.Errorf("got %v, want %v", slices.Collect(maps.Keys(got)), want)
+	}
+}
+
+// The documents of an image are valid whatever the packages in it say of themselves.
+func TestDocumentsOfBadPackages(t *testing.T) {
+	odd := []string{
+		"custom:my licence", "GPL", "MIT AND", "(MIT", "MIT OR (Apache-2.0 AND custom)", "Public Domain", "", "NONE", "MIT/X11", "BSD, MIT", "\x1b[31m", "Lizenz ä", "MIT and BSD-3-Clause",
+		"GPL-2.0+", "GPL-2.0-only WITH Classpath-exception-2.0", "LicenseRef-x WITH y", "NOASSERTION AND MIT", "see LICENSE; all \"quoted\" <b>", "DocumentRef-x:LicenseRef-y",
+	}
+	type object = map[string]any
+	var all []sbom.ImagePackage
+	for i, licence := range odd {
+		name := fmt.Sprintf("p%d", i)
+		badSum := []object{{"algorithm": "SHA256", "checksumValue": "zz"}, {"algorithm": "EVIL", "checksumValue": "00"}}
+		document, err := json.Marshal(object{
+			"spdxVersion": "SPDX-2.3", "SPDXID": "SPDXRef-DOCUMENT", "documentDescribes": []string{"SPDXRef-a"},
+			"packages": []object{
+				{"SPDXID": "SPDXRef-a", "name": name, "versionInfo": "1-r0", "licenseDeclared": licence, "downloadLocation": "NOASSERTION", "supplier": "evil", "homepage": "not a url"},
+				{
+					"SPDXID": "SPDXRef-b", "name": "source", "versionInfo": "x", "licenseDeclared": licence, "licenseConcluded": licence, "downloadLocation": "not a url\x00 %zz", "supplier": "evil",
+					"checksums": badSum, "primaryPackagePurpose": "EVIL", "filesAnalyzed": true,
+					"externalRefs": []object{{"referenceCategory": "EVIL", "referenceType": "purl", "referenceLocator": "pkg:generic/a"}},
+				},
+				{
+					"SPDXID": "SPDXRef-c", "name": "source", "versionInfo": "y", "downloadLocation": "NONE", "primaryPackagePurpose": "SOURCE", "checksums": badSum,
+					"externalRefs": []object{{"referenceCategory": "PACKAGE_MANAGER", "referenceType": "purl", "referenceLocator": "pkg: bad%"}},
+				},
+			},
+			"relationships": []object{
+				{"spdxElementId": "SPDXRef-a", "relationshipType": "GENERATED_FROM", "relatedSpdxElement": "SPDXRef-b"},
+				{"spdxElementId": "SPDXRef-a", "relationshipType": "EVIL", "relatedSpdxElement": "SPDXRef-c"},
+			},
+			"hasExtractedLicensingInfos": []object{{"licenseId": "LicenseRef-x", "extractedText": licence}, {"licenseId": "bad id", "extractedText": ""}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, sbom.ImagePackage{
+			Component: sbom.Component{Name: name, Version: "1-r0", Licenses: []string{licence}, Homepage: "https://example.org/ x", Checksums: []sbom.Checksum{{Algorithm: "SHA256", Value: "12"}}},
+			Document:  document,
+			Files:     []sbom.File{{Path: "usr/\xff\x1b" + licence, Kind: "file", SHA1: strings.Repeat("0a", 20)}},
+		})
+	}
+	d := sbom.ImageDocument{Name: "web", Digest: "sha256:" + strings.Repeat("0a", 32), Arch: "amd64", Packages: all, OS: sbom.OS{ID: "a b", Version: "é"}, Repository: "git@github.com:a/b", Commit: "12"}
+	c, err := sbom.ImageCycloneDX(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkCycloneDX(t, c)
+	s, err := sbom.Image(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := spdxjson.Read(bytes.NewReader(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := spdxlib.ValidateDocument(doc); err != nil {
+		t.Error(err)
+	}
+	known := map[string]bool{}
+	for _, l := range doc.OtherLicenses {
+		known[l.LicenseIdentifier] = true
+	}
+	for _, p := range doc.Packages {
+		for _, text := range []string{p.PackageLicenseDeclared, p.PackageLicenseConcluded} {
+			if text == "" || text == "NONE" || text == "NOASSERTION" {
+				continue
+			}
+			ids, err := spdxexp.ExtractLicenses(text)
+			if err != nil {
+				t.Errorf("%s: %q: %v", p.PackageName, text, err)
+			}
+			for _, id := range ids {
+				if strings.HasPrefix(id, "LicenseRef-") && !known[id] {
+					t.Errorf("%s: %q has no text", p.PackageName, id)
+				}
+			}
+		}
+		for _, c := range p.PackageChecksums {
+			if p.PackageName == "source" {
+				t.Errorf("%s: took over %v", p.PackageName, c)
+			}
+		}
 	}
 }

@@ -187,6 +187,7 @@ func (p *ImagePackage) sourceElements() []*element {
 	if len(p.Document) > 0 && json.Unmarshal(p.Document, &from) == nil {
 		for _, e := range from.Packages {
 			if e != nil && e.Name != "" && !(e.Name == p.Name && e.Version == p.Version) && (e.Purpose == "" || e.Purpose == "SOURCE") {
+				e.clean()
 				all = append(all, e)
 			}
 		}
@@ -222,7 +223,7 @@ func hashes(sums []Checksum) *[]cdx.Hash {
 	names := map[string]cdx.HashAlgorithm{"MD5": cdx.HashAlgoMD5, "SHA1": cdx.HashAlgoSHA1, "SHA256": cdx.HashAlgoSHA256, "SHA384": cdx.HashAlgoSHA384, "SHA512": cdx.HashAlgoSHA512}
 	var all []cdx.Hash
 	for _, s := range sums {
-		if name, known := names[s.Algorithm]; known {
+		if name, known := names[s.Algorithm]; known && s.valid() {
 			all = append(all, cdx.Hash{Algorithm: name, Value: s.Value})
 		}
 	}

@@ -170,6 +170,7 @@ func (d *document) merge(own *element, text []byte, l *licences) error {
 	from.Packages = nil
 	for _, e := range elements {
 		if e != nil && e.ID != "" && e.ID != documentID && e.Name != "" {
+			e.clean()
 			from.take(e)
 		}
 	}
@@ -233,7 +234,7 @@ func (d *document) merge(own *element, text []byte, l *licences) error {
 		}
 	}
 	for _, r := range from.Relationships {
-		if a, b := ids[r.From], ids[r.To]; a != "" && b != "" && a != b && r.Type != "" && strings.Trim(r.Type, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") == "" {
+		if a, b := ids[r.From], ids[r.To]; a != "" && b != "" && a != b && slices.Contains(relationships, r.Type) {
 			d.relate(a, r.Type, b)
 		}
 	}
@@ -293,6 +294,9 @@ func (e *element) supplement(own *element) {
 func (l *licences) merge(others []extracted) map[string]string {
 	renamed := map[string]string{}
 	for _, other := range others {
+		if !other.valid() {
+			continue
+		}
 		id := other.ID
 		for n := 2; ; n++ {
 			at := slices.IndexFunc(l.extracted, func(e extracted) bool { return e.ID == other.ID })

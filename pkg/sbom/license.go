@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"slices"
 	"strings"
+
+	"github.com/github/go-spdx/v2/spdxexp/spdxlicenses"
 )
 
 // licences gathers the licences of a document that SPDX's grammar cannot name.
@@ -106,8 +108,9 @@ func tokens(text string) []string {
 }
 
 // expression reads the grammar of SPDX 2.3, annex D: alternatives of conjunctions
-// of identifiers with exceptions. Operators may be of either case; identifiers are
-// not looked up, since the list grows from month to month.
+// of identifiers with exceptions. Operators and identifiers may be of either case. What
+// SPDX does not list, "custom" or a licence newer than the list here, can only be a
+// LicenseRef: readers refuse a document with an identifier that they do not know.
 type expression struct {
 	tokens   []string
 	out      []string
@@ -146,15 +149,16 @@ func (p *expression) licence() bool {
 		p.tokens = p.tokens[1:]
 		p.out = append(p.out, ")")
 		return true
-	case isOperator(word) || word == ")":
+	case isOperator(word) || word == ")" || word == noAssertion || word == "NONE":
 		return false
 	}
 	p.out = append(p.out, p.identifier(word))
 	if len(p.tokens) > 1 && strings.EqualFold(p.tokens[0], "WITH") {
-		if !isIdentifier(p.tokens[1]) || isOperator(p.tokens[1]) {
+		known, exception := spdxlicenses.IsException(p.tokens[1])
+		if !known {
 			return false
 		}
-		p.out = append(p.out, "WITH", p.tokens[1])
+		p.out = append(p.out, "WITH", exception)
 		p.tokens = p.tokens[2:]
 	}
 	return true
@@ -168,10 +172,26 @@ func (p *expression) identifier(word string) string {
 		// SPDX wants every reference explained.
 		p.licences.add(extracted{ID: word, Name: other, Text: word})
 		return word
-	case !isReference && isIdentifier(strings.TrimSuffix(word, "+")):
-		return word
+	case !isReference:
+		if id := listed(word); id != "" {
+			return id
+		}
+		if id := listed(strings.TrimSuffix(word, "+")); id != "" {
+			return id + "+"
+		}
 	}
 	return p.licences.reference(word)
+}
+
+// listed gives the identifier that SPDX lists, in its own writing, or "".
+func listed(word string) string {
+	if found, id := spdxlicenses.IsActiveLicense(word); found {
+		return id
+	}
+	if found, id := spdxlicenses.IsDeprecatedLicense(word); found {
+		return id
+	}
+	return ""
 }
 
 func isIdentifier(word string) bool {

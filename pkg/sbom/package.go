@@ -215,7 +215,7 @@ func (s *Source) element(l *licences) *element {
 
 // homepage gives a URL that SPDX takes for one.
 func homepage(text string) string {
-	if u, err := url.Parse(text); err != nil || u.Scheme == "" || u.Host == "" {
+	if u, err := url.Parse(text); err != nil || u.Scheme == "" || u.Host == "" || spaced(text) {
 		return ""
 	}
 	return text
@@ -232,7 +232,7 @@ func public(text string) bool {
 // A source of Debian's archive, "debian:SOURCE/FILE", has none.
 func location(text string) string {
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil {
+	if err != nil || u.Host == "" || u.User != nil || spaced(text) {
 		return ""
 	}
 	return text
