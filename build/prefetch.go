@@ -312,7 +312,7 @@ var wantsNetwork = []struct {
 	{"dial tcp: lookup", "prefetch/go"}, {"module lookup disabled by GOPROXY=off", "prefetch/go"}, {"reading file:///home/build/.cache/prefetch/go", "prefetch/go"},
 	{"ENOTCACHED", "prefetch/npm"}, {"npm ERR! network", "prefetch/npm"}, {"npm error network", "prefetch/npm"}, {"registry.yarnpkg", ""}, {"EAI_AGAIN", "prefetch/npm"}, {"getaddrinfo ENOTFOUND", "prefetch/npm"},
 	{"spurious network error", "prefetch/cargo"}, {"failed to download from `", "prefetch/cargo"}, {"--offline was specified", "prefetch/cargo"}, {"failed to query replaced source registry", "prefetch/cargo"},
-	{"no matching package named `", "prefetch/cargo"}, {"Updating crates.io index", "prefetch/cargo"},
+	{"no matching package named `", "prefetch/cargo"}, {"Updating crates", "prefetch/cargo"},
 	{"NewConnectionError", "prefetch/pip"}, {"No matching distribution found for", "prefetch/pip"}, {"Could not fetch URL", "prefetch/pip"},
 	{"Could not resolve host", ""}, {"Temporary failure in name resolution", ""}, {"unable to resolve host address", ""}, {"bad address '", ""}, {"Name or service not known", ""},
 	{"Network is unreachable", ""}, {"network is unreachable", ""},
