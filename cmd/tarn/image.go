@@ -142,11 +142,16 @@ func (c *composer) specs(names []string) ([]*images.Spec, error) {
 	}
 	var specs []*images.Spec
 	var problems diag.Problems
+	seen := map[string]bool{}
 	for _, name := range names {
 		file, err := c.imageFile(name)
 		if err != nil {
 			return nil, err
 		}
+		if seen[file] {
+			continue
+		}
+		seen[file] = true
 		s, err := c.loadImage(file)
 		if found, listed := diag.Of(err); listed {
 			problems = append(problems, found...)
@@ -160,6 +165,18 @@ func (c *composer) specs(names []string) ([]*images.Spec, error) {
 		return nil, usagef("--lockfile is for one image, and there are %d", len(specs))
 	}
 	return specs, problems.Err()
+}
+
+// differentNames refuses images that would be written to one place.
+func differentNames(specs []*images.Spec) error {
+	byName := map[string]*images.Spec{}
+	for _, s := range specs {
+		if other := byName[s.Name()]; other != nil {
+			return usagef("two images are called %s: %s and %s\n  hint: one would be written over the other: do one at a time, with another --output or tag, or rename a file", s.Name(), relative(other.Path), relative(s.Path))
+		}
+		byName[s.Name()] = s
+	}
+	return nil
 }
 
 // loadImage reads an image file and what it includes, which lies in the workspace's

@@ -95,6 +95,9 @@ func (a *app) runImageBuild(ctx context.Context, o imageOptions, names []string)
 	if err != nil {
 		return err
 	}
+	if err := differentNames(specs); err != nil {
+		return err
+	}
 	if len(specs) > 1 && o.tag != "" {
 		return usagef("--tag is for one image, and there are %d", len(specs))
 	}

@@ -257,6 +257,9 @@ func (c *composer) publications(ctx context.Context, client *registry.Client, o 
 	if err != nil {
 		return nil, err
 	}
+	if err := differentNames(specs); err != nil {
+		return nil, err
+	}
 	made := make([]publication, len(specs))
 	for n, s := range specs {
 		to, err := targets(s.Name())
