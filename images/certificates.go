@@ -113,7 +113,7 @@ func (c *composer) provided() ([]authority, error) {
 			}
 		}
 		if !any {
-			place := c.spec.Certificates.Here.Value("providers").Item(i)
+			place := c.spec.Certificates.providerPlaces()[i]
 			return nil, problems(place.Problem("", "no package of the image provides %q", name))
 		}
 	}

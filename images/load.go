@@ -48,6 +48,7 @@ func LoadAs(fsys fs.FS, file string, name func(file string) string) (*Spec, erro
 				Hint: "lower-case letters, digits and . _ - are allowed, the first a letter or digit",
 			})
 		}
+		s.supervisor()
 		l.check(s)
 	}
 	if err := l.problems.Err(); err != nil {
@@ -85,6 +86,7 @@ type loader struct {
 	fsys     fs.FS
 	name     func(string) string
 	files    []string
+	parts    []*Spec   // what each file says itself
 	sum      hash.Hash // of all files, in the order of files
 	problems diag.Problems
 }
@@ -114,6 +116,8 @@ func (l *loader) load(file string, chain []string) *Spec {
 		l.problems = append(l.problems, problems...)
 		return nil
 	}
+	part := s
+	l.parts = append(l.parts, &part)
 	l.world(&s)
 	l.ownFiles(&s, file)
 	l.checkPolicy(&s)
@@ -172,9 +176,18 @@ func (l *loader) world(s *Spec) {
 		}
 		s.World = append(s.World, solve.Requirement{Dependency: d, Tag: tag, From: place.String()})
 	}
-	if s.Entrypoint.Type == "service-bundle" {
-		s.World = append(s.World, solve.Requirement{Dependency: apk.Dependency{Name: "s6"}, From: s.Here.Key("entrypoint").String()})
+}
+
+// supervisor adds the package that runs services.
+func (s *Spec) supervisor() {
+	if s.Entrypoint.Type != "service-bundle" {
+		return
 	}
+	place := s.Entrypoint.Here // of an included file
+	if s.Here.Has("entrypoint") {
+		place = s.Here.Key("entrypoint")
+	}
+	s.World = append(s.World, solve.Requirement{Dependency: apk.Dependency{Name: "s6"}, From: place.String()})
 }
 
 // merge puts a file on top of the one that it includes: single values and entries
@@ -184,7 +197,9 @@ func merge(base, top *Spec) *Spec {
 	m := *base
 	m.Here, m.VCSURL, m.Include = top.Here, top.VCSURL, top.Include
 	c, b, t := &m.Contents, base.Contents, top.Contents
-	c.Here = t.Here
+	if t.BaseImage != nil || b.BaseImage == nil {
+		c.Here = t.Here
+	}
 	c.Repositories = slices.Concat(b.Repositories, t.Repositories)
 	c.BuildRepositories = slices.Concat(b.BuildRepositories, t.BuildRepositories)
 	c.RuntimeRepositories = slices.Concat(b.RuntimeRepositories, t.RuntimeRepositories)
@@ -207,8 +222,12 @@ func merge(base, top *Spec) *Spec {
 	if top.Entrypoint.Type != "" || top.Entrypoint.Command != "" || top.Entrypoint.ShellFragment != "" {
 		m.Entrypoint = top.Entrypoint
 	}
-	m.Entrypoint.Services = mergeMaps(base.Entrypoint.Services, top.Entrypoint.Services)
-	m.Accounts.Here = top.Accounts.Here
+	if top.Entrypoint.Command == "" && top.Entrypoint.ShellFragment == "" {
+		m.Entrypoint.Services = mergeMaps(base.Entrypoint.Services, top.Entrypoint.Services)
+	}
+	if top.Accounts.RunAs != "" {
+		m.Accounts.Here = top.Accounts.Here
+	}
 	text(&m.Accounts.RunAs, top.Accounts.RunAs)
 	m.Accounts.Users = slices.Concat(base.Accounts.Users, top.Accounts.Users)
 	m.Accounts.Groups = slices.Concat(base.Accounts.Groups, top.Accounts.Groups)
@@ -220,7 +239,10 @@ func merge(base, top *Spec) *Spec {
 	if top.Layering != nil {
 		m.Layering = top.Layering
 	}
-	m.Certificates.Here = top.Certificates.Here
+	if len(base.Certificates.Additional)+len(base.Certificates.Providers) == 0 {
+		m.Certificates.Here = top.Certificates.Here
+	}
+	m.Certificates.places = slices.Concat(base.Certificates.providerPlaces(), top.Certificates.providerPlaces())
 	m.Certificates.Additional = slices.Concat(base.Certificates.Additional, top.Certificates.Additional)
 	m.Certificates.Providers = slices.Concat(base.Certificates.Providers, top.Certificates.Providers)
 	m.Tests = mergeTests(base.Tests, top.Tests)
@@ -250,7 +272,9 @@ var (
 	keyName     = regexp.MustCompile(`^[a-zA-Z0-9_-][a-zA-Z0-9_.-]*$`)
 	envName     = regexp.MustCompile(`^[^=\x00\n]+$`)
 	serviceName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.@-]*$`)
-	pathTypes   = []string{"directory", "empty-file", "hardlink", "symlink", "permissions"}
+	// realTimeSignal are signals without names of their own, as an image's configuration has them.
+	realTimeSignal = regexp.MustCompile(`^(SIG)?RTM(IN|AX)([+-][0-9]{1,2})?$`)
+	pathTypes      = []string{"directory", "empty-file", "hardlink", "symlink", "permissions"}
 )
 
 // check finds what is well formed and yet wrong.
@@ -261,6 +285,29 @@ func (l *loader) check(s *Spec) {
 	for i := range s.Paths {
 		l.checkPath(&s.Paths[i])
 	}
+	for _, part := range l.parts {
+		l.checkPart(part)
+	}
+	if g := s.Layering; g != nil {
+		switch g.Strategy {
+		case "", "single", "origin", "package":
+		default:
+			l.add(g.Here.Value("strategy"), diag.DidYouMean(g.Strategy, []string{"single", "origin", "package"}), "unknown layering strategy %q", g.Strategy)
+		}
+		if _, err := ParseCompression(g.Compression); err != nil {
+			l.add(g.Here.Value("compression"), "", "layering: %v", err)
+		}
+		if g.Budget < 0 || g.Budget > maxBudget {
+			l.add(g.Here.Value("budget"), "", "layering budget %d is not between 0 and %d", g.Budget, maxBudget)
+		}
+	}
+	l.checkCertificates(s)
+	l.checkWaivers(s)
+	l.checkTests(s)
+}
+
+// checkPart checks what has no place of its own once a file is merged with others.
+func (l *loader) checkPart(s *Spec) {
 	archs := s.Here.Value("archs")
 	for i, arch := range s.Archs {
 		if _, err := apk.ParseArch(arch); err != nil && arch != "all" {
@@ -281,6 +328,9 @@ func (l *loader) check(s *Spec) {
 	if s.WorkDir != "" && !path.IsAbs(s.WorkDir) {
 		l.add(s.Here.Value("work-dir"), "", "work-dir %q is not an absolute path", s.WorkDir)
 	}
+	if s.StopSignal != "" && StopSignal(s.StopSignal) == 0 && !realTimeSignal.MatchString(s.StopSignal) {
+		l.add(s.Here.Value("stop-signal"), "a signal is named like SIGTERM, TERM or 15", "stop-signal %q is no signal", s.StopSignal)
+	}
 	switch s.Format {
 	case "", "tar":
 	case "erofs":
@@ -288,22 +338,14 @@ func (l *loader) check(s *Spec) {
 	default:
 		l.add(s.Here.Value("format"), "", "unknown format %q", s.Format)
 	}
-	if g := s.Layering; g != nil {
-		switch g.Strategy {
-		case "", "single", "origin", "package":
-		default:
-			l.add(g.Here.Value("strategy"), diag.DidYouMean(g.Strategy, []string{"single", "origin", "package"}), "unknown layering strategy %q", g.Strategy)
-		}
-		if _, err := ParseCompression(g.Compression); err != nil {
-			l.add(g.Here.Value("compression"), "", "layering: %v", err)
-		}
-		if g.Budget < 0 || g.Budget > maxBudget {
-			l.add(g.Here.Value("budget"), "", "layering budget %d is not between 0 and %d", g.Budget, maxBudget)
+	if _, err := shellquote.Split(s.Cmd); err != nil {
+		l.add(s.Here.Value("cmd"), "", "split cmd into words: %v", err)
+	}
+	for name := range s.Entrypoint.Services {
+		if !serviceName.MatchString(name) {
+			l.add(s.Entrypoint.Here.Value("services").Key(name), "", "%q cannot be the name of a service", name)
 		}
 	}
-	l.checkCertificates(s)
-	l.checkWaivers(s)
-	l.checkTests(s)
 }
 
 func (l *loader) checkContents(s *Spec) {
@@ -326,17 +368,16 @@ func (l *loader) checkContents(s *Spec) {
 	}
 	if b := s.Contents.BaseImage; b != nil {
 		for _, key := range []string{"entrypoint", "cmd", "accounts", "environment", "paths", "volumes", "layering", "certificates", "stop-signal", "work-dir"} {
-			if s.Here.Has(key) {
-				l.add(s.Here.Key(key), "an image on a base image keeps what the base says", "%q cannot stand beside \"baseimage\"", key)
+			for _, part := range l.parts {
+				if part.Here.Has(key) {
+					l.add(part.Here.Key(key), "an image on a base image keeps what the base says", "%q cannot stand beside \"baseimage\"", key)
+				}
 			}
 		}
 	}
 }
 
 func (l *loader) checkCommands(s *Spec) {
-	if _, err := shellquote.Split(s.Cmd); err != nil {
-		l.add(s.Here.Value("cmd"), "", "split cmd into words: %v", err)
-	}
 	e := s.Entrypoint
 	if _, err := shellquote.Split(e.Command); err != nil {
 		l.add(e.Here.Value("command"), "", "split command into words: %v", err)
@@ -349,11 +390,6 @@ func (l *loader) checkCommands(s *Spec) {
 	case "service-bundle":
 		if e.Command != "" || e.ShellFragment != "" {
 			l.add(e.Here, "", "an entrypoint of type \"service-bundle\" has neither command nor shell-fragment")
-		}
-		for name := range e.Services {
-			if !serviceName.MatchString(name) {
-				l.add(e.Here.Value("services").Key(name), "", "%q cannot be the name of a service", name)
-			}
 		}
 	default:
 		l.add(e.Here.Value("type"), diag.DidYouMean(e.Type, []string{"service-bundle"}), "unknown type of entrypoint %q", e.Type)
@@ -439,9 +475,21 @@ func (l *loader) checkOwner(here yamlread.Place, path string, uid, gid *int64) {
 			continue
 		}
 		if err := rootfs.CheckAccount("path", *id.value); err != nil {
-			l.add(here.Value(id.name), "", "%s %d of %q", id.name, *id.value, path)
+			l.add(here.Value(id.name), "", "%s %d of %q cannot be the number of an account", id.name, *id.value, path)
 		}
 	}
+}
+
+// providerPlaces are where each of the providers stands.
+func (c *Certificates) providerPlaces() []yamlread.Place {
+	if c.places != nil {
+		return c.places
+	}
+	var all []yamlread.Place
+	for i := range c.Providers {
+		all = append(all, c.Here.Value("providers").Item(i))
+	}
+	return all
 }
 
 func (l *loader) checkCertificates(s *Spec) {

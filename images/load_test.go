@@ -196,6 +196,34 @@ func TestInclude(t *testing.T) {
 	}
 }
 
+// Who includes a bundle of services and names a command has the command alone.
+func TestIncludeEntrypoint(t *testing.T) {
+	fsys := fstest.MapFS{
+		"base.yaml": {Data: []byte("contents: {packages: [layout]}\nentrypoint: {type: service-bundle, services: {a: /usr/bin/a}}\n")},
+		"more.yaml": {Data: []byte("include: base.yaml\nentrypoint: {services: {b: /usr/bin/b}}\n")},
+		"one.yaml":  {Data: []byte("include: base.yaml\nentrypoint: {command: /usr/bin/one}\n")},
+	}
+	for file, want := range map[string]struct {
+		services map[string]string
+		world    []string
+	}{
+		"more.yaml": {map[string]string{"a": "/usr/bin/a", "b": "/usr/bin/b"}, []string{"layout", "s6"}},
+		"one.yaml":  {nil, []string{"layout"}},
+	} {
+		s, err := images.Load(fsys, file)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		if diff := cmp.Diff(want.services, s.Entrypoint.Services); diff != "" {
+			t.Errorf("%s: services: -want +got:\n%s", file, diff)
+		}
+		if diff := cmp.Diff(want.world, images.WorldTexts(s.World)); diff != "" {
+			t.Errorf("%s: world: -want +got:\n%s", file, diff)
+		}
+	}
+}
+
 // All mistakes are told at once, each with its place and a way out.
 func TestLoadMistakes(t *testing.T) {
 	fsys := fstest.MapFS{
@@ -219,13 +247,19 @@ layering: {strategy: orign}
 entrypoint: {command: a, shell-fragment: b}
 certificates:
   additional: [{name: x, content: none}]
+stop-signal: SIGFOO
+files:
+  - {path: /f, content: x, uid: -1}
 `)},
-		"unknown.yaml": {Data: []byte("contents:\n  package: [a]\nsize-limits: 5M\n")},
-		"loop.yaml":    {Data: []byte("include: loop2.yaml\n")},
-		"loop2.yaml":   {Data: []byte("include: loop.yaml\n")},
-		"...yaml":      {Data: []byte("contents: {packages: [a]}\n")},
-		"A b.yaml":     {Data: []byte("contents: {packages: [a]}\n")},
-		"out.yaml":     {Data: []byte("include: ../../etc/passwd\n")},
+		"unknown.yaml":   {Data: []byte("contents:\n  package: [a]\nsize-limits: 5M\n")},
+		"loop.yaml":      {Data: []byte("include: loop2.yaml\n")},
+		"loop2.yaml":     {Data: []byte("include: loop.yaml\n")},
+		"...yaml":        {Data: []byte("contents: {packages: [a]}\n")},
+		"A b.yaml":       {Data: []byte("contents: {packages: [a]}\n")},
+		"including.yaml": {Data: []byte("include: included.yaml\narchs: [x86_64]\nvolumes: [other]\n")},
+		"included.yaml":  {Data: []byte("# what others include\narchs: [amd64, amd65]\ncmd: \"'\"\nenvironment:\n  A=B: c\nvolumes: [/data, data]\nwork-dir: data\nentrypoint:\n  type: service-bundle\n  services: {a/b: c}\n")},
+		"signal.yaml":    {Data: []byte("stop-signal: SIGRTMINI\n")},
+		"out.yaml":       {Data: []byte("include: ../../etc/passwd\n")},
 	}
 	tests := []struct{ file, want string }{
 		{"bad.yaml", `bad.yaml:2:21: package: dependency "open ssl": unexpected " "
@@ -247,7 +281,10 @@ bad.yaml:17:22: unknown layering strategy "orign"
   hint: did you mean "origin"?
 bad.yaml:18:26: an entrypoint has a command or a shell-fragment, not both
 bad.yaml:20:35: certificate "x" is not one certificate in PEM
-15 problems in 1 file`},
+bad.yaml:21:14: stop-signal "SIGFOO" is no signal
+  hint: a signal is named like SIGTERM, TERM or 15
+bad.yaml:23:33: uid -1 of "/f" cannot be the number of an account
+17 problems in 1 file`},
 		{"unknown.yaml", `unknown.yaml:2:3: unknown field "package"
   hint: did you mean "packages"?
 unknown.yaml:3:1: unknown field "size-limits"
@@ -256,6 +293,16 @@ unknown.yaml:3:1: unknown field "size-limits"
 		{"...yaml", "...yaml: \"..\" cannot be the name of an image, which is its file's\n  hint: lower-case letters, digits and . _ - are allowed, the first a letter or digit"},
 		{"A b.yaml", "A b.yaml: \"A b\" cannot be the name of an image, which is its file's\n  hint: lower-case letters, digits and . _ - are allowed, the first a letter or digit"},
 		{"loop.yaml", "loop2.yaml:1:10: files include each other: loop.yaml includes loop2.yaml includes loop.yaml"},
+		{"including.yaml", `included.yaml:2:16: unknown architecture "amd65"
+  hint: architectures are named like x86_64 or amd64, aarch64 or arm64
+included.yaml:3:6: split cmd into words: Unterminated single-quoted string
+included.yaml:5:3: "A=B" cannot be a variable of the environment
+included.yaml:6:18: volume "data" is not an absolute path
+included.yaml:7:11: work-dir "data" is not an absolute path
+included.yaml:10:14: "a/b" cannot be the name of a service
+including.yaml:3:11: volume "other" is not an absolute path
+7 problems in 2 files`},
+		{"signal.yaml", "signal.yaml:1:14: stop-signal \"SIGRTMINI\" is no signal\n  hint: a signal is named like SIGTERM, TERM or 15"},
 		{"out.yaml", "out.yaml:1:10: included file \"../../etc/passwd\" is not there\n  hint: an include is a file beside this one, or a path from the workspace's folder"},
 		{"none.yaml", "none.yaml: read image file: file does not exist"},
 	}

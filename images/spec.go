@@ -139,6 +139,8 @@ type Certificates struct {
 	Here       yamlread.Place `yaml:",here" json:"-"`
 	Additional []Certificate  `yaml:"additional" json:"additional,omitempty"`
 	Providers  []string       `yaml:"providers" json:"providers,omitempty"` // names that packages with certificates provide
+
+	places []yamlread.Place // of Providers, where several files were merged
 }
 
 // Certificate is one certificate authority.

@@ -305,7 +305,7 @@ func (l *loader) checkTestService(s *Spec, t *TestService) {
 	if t.Stop.Status != nil {
 		l.checkStatus(t.Stop.Here, *t.Stop.Status, 0, 255)
 	}
-	if t.Stop.Signal == "" && s.StopSignal != "" && StopSignal(s.StopSignal) == 0 {
+	if t.Stop.Signal == "" && realTimeSignal.MatchString(s.StopSignal) {
 		l.add(s.Here.Value("stop-signal"), "a name like SIGTERM or SIGQUIT", "unknown signal %q", s.StopSignal)
 	}
 }

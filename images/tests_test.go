@@ -40,8 +40,8 @@ tests:
       mounts: {../x: y}
       certificate: {file: a, key: /b}
 `
-	const want = `bad.yaml:2:14: unknown signal "SIGQUITT"
-  hint: a name like SIGTERM or SIGQUIT
+	const want = `bad.yaml:2:14: stop-signal "SIGQUITT" is no signal
+  hint: a signal is named like SIGTERM, TERM or 15
 bad.yaml:5:14: path "etc/a" is not absolute
 bad.yaml:5:27: unknown type of file "folder"
 bad.yaml:5:41: mode 644000 of "etc/a" is more than 0o7777
