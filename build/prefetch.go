@@ -336,6 +336,9 @@ func (r *runner) unfetched(s recipes.Step, err error) (hint string, _ error) {
 		return "", err
 	}
 	uses, is := downloads(r.log.tail())
+	if !is && s.Prefetch != "" && r.prefetched == nil {
+		return fmt.Sprintf("nothing is prefetched for it on %s: if that is what it lacks, tarn fetch --update %s downloads and locks it", r.script.Arch, r.script.Name), err
+	}
 	if !is {
 		return "", err
 	}

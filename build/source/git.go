@@ -627,8 +627,8 @@ func (c *checkout) point(commit string) error {
 	return err
 }
 
-// signable gives the tag, where it is an object of its own that names itself as the recipe
-// does, and the commit. git has checked that they are what their names stand for.
+// signable gives the tag, where it is an object of its own, and the commit. git has checked
+// that they are what their names stand for.
 func (c *checkout) signable() ([]signature.Object, error) {
 	var all []signature.Object
 	read := func(kind, name string) error {
@@ -648,10 +648,8 @@ func (c *checkout) signable() ([]signature.Object, error) {
 			if err := read("tag", local); err != nil {
 				return nil, err
 			}
-			object, kind, name, err := all[0].Target()
-			if err != nil || kind != "commit" || object != commit || name != c.g.Tag {
-				// What it is about is another thing: its signature says nothing here.
-				all = nil
+			if object, kind, _, err := all[0].Target(); err == nil && kind == "commit" && object != commit {
+				return nil, &CommitError{Ref: "tag " + c.g.Tag, Want: object, Got: commit}
 			}
 		}
 	}

@@ -522,6 +522,10 @@ func (v verifier) checkGit(g Git, objects []signature.Object) (signer signature.
 	options := signature.Options{Now: time.Now(), SHA1: g.Verify.SHA1}
 	var first error
 	for _, o := range objects {
+		if err := aboutTag(o, g); err != nil {
+			first = err // but the commit may be signed
+			continue
+		}
 		signer, err := keys.VerifyGit(o, options)
 		if err == nil {
 			return signer, nil
@@ -537,4 +541,21 @@ func (v verifier) checkGit(g Git, objects []signature.Object) (signer signature.
 		first = &signature.Error{Reason: "there is neither tag nor commit"}
 	}
 	return signer, first
+}
+
+// aboutTag says why a tag is none of the recipe's: one that was signed for another name, or
+// about something else than a commit, says nothing here, whoever signed it.
+func aboutTag(o signature.Object, g Git) error {
+	if o.Kind != "tag" {
+		return nil
+	}
+	switch _, kind, name, err := o.Target(); {
+	case err != nil:
+		return &signature.Error{Reason: err.Error()}
+	case name != g.Tag:
+		return &signature.Error{Reason: fmt.Sprintf("the tag %s is one that was made as %q, and the commit is not signed", g.Tag, name)}
+	case kind != "commit":
+		return &signature.Error{Reason: fmt.Sprintf("the tag %s is of a %s, and the commit is not signed", g.Tag, kind)}
+	}
+	return nil
 }

@@ -62,6 +62,7 @@ func TestVerifyGit(t *testing.T) {
 	signed("good", "tag", "-s", "-m", "signed", "v1")
 	signed("other", "tag", "-s", "-m", "signed", "v-other")
 	u.git("update-ref", "refs/tags/v9", "refs/tags/v1") // an old release under the name of a new one
+	signed("good", "tag", "-s", "-m", "of a tag", "v10", "v1")
 	signed("good", "commit", "--quiet", "-S", "--allow-empty", "-m", "a signed commit")
 	commit := u.git("rev-parse", "HEAD")
 	u.git("tag", "v2")
@@ -78,7 +79,8 @@ func TestVerifyGit(t *testing.T) {
 		{tag: "annotated", commit: plain, fails: "the tag is not signed"},
 		{tag: "v-other", commit: plain, fails: "no believed key made it"},
 		{tag: "v3", commit: commit, fails: "no believed key made it"},
-		{tag: "v9", commit: plain, fails: "the commit is not signed"},
+		{tag: "v9", commit: plain, fails: `made as "v1", and the commit is not signed`},
+		{tag: "v10", commit: plain, fails: "is of a tag, and the commit is not signed"},
 		{tag: "v1", commit: plain, keys: map[string]string{}, fails: "no keys lie beside the recipe"},
 		{tag: "v1", commit: plain, keys: map[string]string{"allowed_signers": "up@example.org namespaces=\"file\" " + public["good"]}, fails: `may not sign for the namespace "git"`},
 		{tag: "v1", commit: plain, keys: map[string]string{"allowed_signers": "up@example.org namespaces=\"git\" " + public["good"]}},

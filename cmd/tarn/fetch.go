@@ -120,6 +120,9 @@ func (l *line) updateLocks(ctx context.Context, wanted []string) error {
 func (l *line) prefetch(ctx context.Context, names []string) error {
 	missing := func(s *recipes.Script) (bool, error) {
 		e, err := prefetch.Locked(s)
+		if err == nil && e == nil && prefetch.Wanted(s) {
+			fmt.Fprintf(l.err, "note: %s: what package managers download for %s is not locked: tarn fetch --update %s, unless its source has it all\n", s.Recipe, s.Arch, s.Name)
+		}
 		return e != nil && !l.store.Has(e.Digest()), err
 	}
 	return l.eachPrefetching(ctx, names, missing, func(p *plan.Plan) (err error) {

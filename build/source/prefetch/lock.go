@@ -76,6 +76,9 @@ func (e *Entry) check(earlier []Entry) (problems diag.Problems) {
 	wrong := func(key, format string, args ...any) {
 		problems = append(problems, e.Place.Value(key).Problem("tarn fetch --update writes this file", format, args...))
 	}
+	if a, err := apk.ParseArch(string(e.Arch)); e.Arch != "" && (err != nil || a != e.Arch) {
+		wrong("arch", "%q is no architecture", e.Arch)
+	}
 	if _, err := store.ParseDigest("sha256:" + e.SHA256); err != nil && e.SHA256 != "" {
 		wrong("sha256", "%q is no SHA-256", e.SHA256)
 	}
