@@ -1,6 +1,7 @@
 package prefetch
 
 import (
+	"encoding/base64"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,5 +61,27 @@ func TestRegistryOfNPM(t *testing.T) {
 	}
 	if s.Env["NPM_CONFIG_REGISTRY"] != "http://variable/" || s.Env["npm_config_registry"] != "" {
 		t.Errorf("variables are %q", s.Env)
+	}
+}
+
+// What npm writes in Base64 is hidden as it is typed, too.
+func TestPasswordsInBase64(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	encode := func(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
+	text := "//a/:_auth=" + encode("me:first-word") + "\n//b/:_password=" + encode("second:word") + "\n//c/:_authToken=third-word\n"
+	if err := os.WriteFile(filepath.Join(os.Getenv("HOME"), ".npmrc"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := MachineSettings([]string{"npm"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"first-word", encode("me:first-word"), "second:word", encode("second:word"), "third-word"} {
+		if !slices.Contains(s.Secrets, want) {
+			t.Errorf("%s is not hidden: %q", want, s.Secrets)
+		}
+	}
+	if slices.Contains(s.Secrets, "me") {
+		t.Error("a name is hidden")
 	}
 }

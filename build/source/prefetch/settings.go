@@ -3,6 +3,7 @@ package prefetch
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
 
@@ -119,8 +121,9 @@ func (s *Settings) hide(value string) {
 }
 
 var (
-	address    = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s"'@]+@`)
-	secretName = regexp.MustCompile(`(?i)(token|passw|_auth$|_auth\b|secret|credential|key$)`)
+	address     = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s"'@]+@`)
+	encodedName = regexp.MustCompile(`_(auth|password)$`)
+	secretName  = regexp.MustCompile(`(?i)(token|passw|_auth$|_auth\b|secret|credential|key$)`)
 )
 
 // secretsIn finds the secrets of a setting: what is called like one, and passwords in
@@ -128,6 +131,14 @@ var (
 func (s *Settings) secretsIn(name, value string) {
 	if secretName.MatchString(name) {
 		s.hide(value)
+	}
+	// npm writes passwords, and names with passwords, in Base64.
+	if plain, err := base64.StdEncoding.DecodeString(value); err == nil && encodedName.MatchString(name) && utf8.Valid(plain) {
+		password := string(plain)
+		if _, after, both := strings.Cut(password, ":"); both && strings.HasSuffix(name, "_auth") {
+			password = after
+		}
+		s.hide(password)
 	}
 	for _, found := range address.FindAllString(value, -1) {
 		_, login, _ := strings.Cut(strings.TrimSuffix(found, "@"), "://")
