@@ -47,7 +47,7 @@ packages are those that it names. One image that fails does not stop the others.
 	o.add(cmd)
 	cmd.Flags().StringSliceVar(&o.formats, "format", []string{"oci", "docker"}, "what to write: oci, docker, rootfs, cpio")
 	o.sbom.add(cmd.Flags())
-	cmd.Flags().IntVarP(&o.jobs, "jobs", "j", 0, "how many images to compose at once (default: one for each processor, at most 4)")
+	o.addJobs(cmd)
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "the folder to write to (default: images below the workspace's output)")
 	cmd.Flags().StringVarP(&o.tag, "tag", "t", "", "the name in the archive (default: NAME:latest)")
 	return cmd
@@ -104,12 +104,8 @@ func (a *app) runImageBuild(ctx context.Context, o imageOptions, names []string)
 	if err := o.sbom.check(len(specs)); err != nil {
 		return err
 	}
-	jobs := o.jobs
-	if jobs <= 0 {
-		jobs = defaultImages()
-	}
 	rows := make([][]imageRow, len(specs))
-	failed, err := c.each(ctx, specs, jobs, func(ctx context.Context, i int, s *images.Spec) (string, error) {
+	failed, err := c.each(ctx, specs, o.atOnce(), func(ctx context.Context, i int, s *images.Spec) (string, error) {
 		var err error
 		rows[i], err = c.write(ctx, s)
 		return "", err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tarn-build/tarn/build"
@@ -16,6 +17,19 @@ const maxImages = 4
 
 // defaultImages is how many images are composed at once.
 func defaultImages() int { return min(maxImages, defaultJobs()) }
+
+// addJobs adds the flag of verbs that compose several images.
+func (o *imageOptions) addJobs(cmd *cobra.Command) {
+	cmd.Flags().IntVarP(&o.jobs, "jobs", "j", 0, "how many images to compose at once (default: one for each processor, at most 4)")
+}
+
+// atOnce is how many images are composed at once.
+func (o *imageOptions) atOnce() int {
+	if o.jobs <= 0 {
+		return defaultImages()
+	}
+	return o.jobs
+}
 
 // each does something for images, at most so many at once, and shows what runs. One that
 // fails stops no other one; it is told when it happens where there are several. The errors

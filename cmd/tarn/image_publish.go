@@ -62,6 +62,7 @@ credential helpers are asked. Registries of this machine may speak plain HTTP.`,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.runImagePublish(cmd.Context(), o, args) },
 	}
 	o.add(cmd)
+	o.addJobs(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.to, "to", "", "the registry, with a path if wanted, that images go to as REGISTRY/NAME")
 	f.StringArrayVarP(&o.tags, "tag", "t", nil, "a further tag; several may be given")
@@ -211,7 +212,12 @@ func (c *composer) publications(ctx context.Context, client *registry.Client, o 
 			return nil, usagef("--tag %q is no tag: letters, digits, and . _ - between them", text)
 		}
 	}
-	targets := func(image string) ([]name.Tag, error) {
+	given := map[string]string{}
+	targets := func(image, from string) ([]name.Tag, error) {
+		if before, twice := given[image]; twice && len(tags) == 0 {
+			return nil, usagef("%s and %s both go to %s/%s", before, from, strings.TrimSuffix(o.to, "/"), image)
+		}
+		given[image] = from
 		if len(tags) > 0 {
 			all := slices.Clone(tags)
 			for _, text := range o.tags {
@@ -237,7 +243,7 @@ func (c *composer) publications(ctx context.Context, client *registry.Client, o 
 	var files []string
 	for _, text := range names {
 		if isLayout(text) {
-			to, err := targets(filepath.Base(filepath.Clean(text)))
+			to, err := targets(filepath.Base(filepath.Clean(text)), text)
 			if err != nil {
 				return nil, err
 			}
@@ -262,14 +268,14 @@ func (c *composer) publications(ctx context.Context, client *registry.Client, o 
 	}
 	made := make([]publication, len(specs))
 	for n, s := range specs {
-		to, err := targets(s.Name())
+		to, err := targets(s.Name(), relative(s.Path))
 		if err != nil {
 			return nil, err
 		}
 		made[n] = publication{name: s.Name(), tags: to}
 	}
 	// Nothing is pushed where something could not be composed.
-	failed, err := c.each(ctx, specs, defaultImages(), func(ctx context.Context, n int, s *images.Spec) (string, error) {
+	failed, err := c.each(ctx, specs, c.o.atOnce(), func(ctx context.Context, n int, s *images.Spec) (string, error) {
 		return "", made[n].compose(ctx, c, s)
 	})
 	return append(all, made...), errors.Join(append(failed, err)...)

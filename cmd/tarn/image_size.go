@@ -146,7 +146,7 @@ func (a *app) writeTreemap(file string, shown []view.Shown) error {
 }
 
 func (a *app) printSizes(s sizedImage, top int) {
-	fmt.Fprintf(a.out, "%s (%s)  %s of files, %s in %d layers\n\n", plain(s.Image), flat(plain(s.Arch)), shortSize(s.Bytes), shortSize(s.Packed), len(s.Layers))
+	fmt.Fprintf(a.out, "%s (%s)  %s of files, %s in %s\n\n", plain(s.Image), flat(plain(s.Arch)), shortSize(s.Bytes), shortSize(s.Packed), count(len(s.Layers), "layer"))
 	share := func(n int64) string {
 		if s.Bytes == 0 {
 			return ""

@@ -204,28 +204,27 @@ func askPassword(h http.Handler) http.Handler {
 	})
 }
 
-// cosignProgram is the cosign that .ci/tools built, or the one of the machine.
-func cosignProgram() string {
+// toolProgram is a program that .ci/tools built, or the one of the machine.
+func toolProgram(name string) string {
 	if dir := os.Getenv("TARN_TOOLS"); dir != "" {
-		return filepath.Join(dir, "cosign")
+		return filepath.Join(dir, name)
 	}
 	if dir, err := os.UserCacheDir(); err == nil {
-		if program := filepath.Join(dir, "tarn-tools", "cosign"); isExecutable(program) {
+		if program := filepath.Join(dir, "tarn-tools", name); isExecutable(program) {
 			return program
 		}
 	}
-	program, _ := exec.LookPath("cosign")
+	program, _ := exec.LookPath(name)
 	return program
 }
 
-// hasCosign tells whether there is a cosign. In CI there must be.
-func hasCosign() (bool, error) {
-	program := cosignProgram()
-	if isExecutable(program) {
+// hasTool tells whether a program is there that .ci/tools builds. In CI it must be.
+func hasTool(name string) (bool, error) {
+	if isExecutable(toolProgram(name)) {
 		return true, nil
 	}
 	if os.Getenv("CI") == "true" {
-		return false, fmt.Errorf("no cosign: .ci/tools builds it")
+		return false, fmt.Errorf("no %s: .ci/tools builds it", name)
 	}
 	return false, nil
 }

@@ -81,7 +81,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GOROOT", strings.TrimSpace(string(root)))
 			env.Setenv("APK", os.Getenv("TARN_APK"))
 			env.Setenv("MACHINE_HOME", os.Getenv("HOME")) // where rustup and pyenv look for what they are
-			env.Setenv("COSIGN", cosignProgram())
+			env.Setenv("COSIGN", toolProgram("cosign"))
+			env.Setenv("SYFT", toolProgram("syft"))
 			return os.CopyFS(env.WorkDir, os.DirFS(start))
 		},
 		Condition: func(name string) (bool, error) {
@@ -112,8 +113,8 @@ func TestScripts(t *testing.T) {
 				return os.Getenv("TARN_REAL") != "", nil
 			case "docker-registry", "skopeo":
 				return hasProgram(name)
-			case "cosign":
-				return hasCosign()
+			case "cosign", "syft":
+				return hasTool(name)
 			case "shared":
 				_, err := os.Stat(sharedDir())
 				if err != nil && os.Getenv("CI") == "true" {
