@@ -267,8 +267,7 @@ func (c *composer) compose(ctx context.Context, s *images.Spec) ([]*images.Image
 	case is[*images.LostError](err):
 		return nil, fmt.Errorf("%w\n  hint: take what there is now: tarn image lock %s", err, c.called(s))
 	}
-	placed, _ := diag.Of(err)
-	if len(placed) > 0 && !slices.ContainsFunc(placed, func(p diag.Problem) bool { return p.File == "" }) {
+	if isPlaced(err) {
 		return nil, err
 	}
 	err = fmt.Errorf("%s: %w", relative(s.Path), err)
@@ -276,6 +275,12 @@ func (c *composer) compose(ctx context.Context, s *images.Spec) ([]*images.Image
 		err = fmt.Errorf("%w\n  hint: where that is meant: tarn image lock %s", err, c.called(s))
 	}
 	return nil, err
+}
+
+// isPlaced tells whether an error says itself in which files it is.
+func isPlaced(err error) bool {
+	placed, _ := diag.Of(err)
+	return len(placed) > 0 && !slices.ContainsFunc(placed, func(p diag.Problem) bool { return p.File == "" })
 }
 
 func (c *composer) composeArches(ctx context.Context, s *images.Spec) ([]*images.Image, error) {

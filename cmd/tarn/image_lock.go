@@ -80,7 +80,9 @@ func (a *app) runImageLock(ctx context.Context, o imageOptions, update, names []
 	all := make([]lockRow, len(specs))
 	failed, err := c.each(ctx, specs, defaultImages(), func(ctx context.Context, i int, s *images.Spec) (string, error) {
 		var err error
-		if all[i], err = c.lock(ctx, s, update); err != nil {
+		if all[i], err = c.lock(ctx, s, update); err != nil && isPlaced(err) {
+			return "", err
+		} else if err != nil {
 			return "", fmt.Errorf("%s: %w", relative(s.Path), err)
 		}
 		return "", nil
