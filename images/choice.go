@@ -60,7 +60,7 @@ func (l *loader) checkPolicy(s *Spec) {
 		check  func(string) error
 	}{
 		{"packages", &p.Packages, func(text string) error { _, err := parsePackagePattern(text); return err }},
-		{"licenses", &p.Licenses, checkPattern},
+		{"licenses", &p.Licenses, checkLicensePattern},
 		{"origin", &p.Origin, checkPattern},
 	} {
 		for _, part := range []struct {
@@ -85,6 +85,17 @@ func checkPattern(text string) error {
 		return fmt.Errorf("%q is no pattern: %v", text, err)
 	}
 	return nil
+}
+
+// checkLicensePattern says what is wrong with a pattern of a licence: an expression of
+// several would match nothing.
+func checkLicensePattern(text string) error {
+	for _, word := range strings.Fields(text) {
+		if word == "AND" || word == "OR" {
+			return fmt.Errorf("%q are several licences: list each", text)
+		}
+	}
+	return checkPattern(text)
 }
 
 // packagePattern chooses packages: a name, in which * stands for anything, and, where

@@ -21,7 +21,7 @@ import (
 type Package struct {
 	Entry  *apk.Entry
 	Digest store.Digest
-	From   string // where it came from, for messages
+	From   string // the repository that it is from, a folder or an address, for messages and policies
 }
 
 // Options of a composition. Store and Arch must be given.

@@ -160,9 +160,9 @@ func TestLockedPackages(t *testing.T) {
 		trust string // the error, where it is one of trust
 		lost  bool
 	}{
-		{"the store has it", ours, signed, nil, "the store", "", false},
-		{"the store has what was signed", ours, unsigned, nil, "the store", "", false},
-		{"the store has it, the repository another", ours, signed, other, "the store", "", false},
+		{"the store has it", ours, signed, nil, "r", "", false},
+		{"the store has what was signed", ours, unsigned, nil, "r", "", false},
+		{"the store has it, the repository another", ours, signed, other, "r", "", false},
 		{"fetched", ours, nil, signed, "r", "", false},
 		{"another key signed it", ours, nil, again, "r", "", false},
 		{"nobody signed it", ours, nil, unsigned, "r", "", false},

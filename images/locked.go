@@ -186,13 +186,23 @@ func (l *Lock) Fetch(ctx context.Context, st *store.Store, arch apk.Arch, source
 	return nil, e
 }
 
+// repository is where the lock says that the package is from: policies ask for it, and the
+// store does not know.
+func (p *LockedPackage) repository() string {
+	location := cleanLocation(p.URL)
+	if end := strings.LastIndex(location, "/"+p.Architecture+"/"); end >= 0 {
+		return location[:end]
+	}
+	return location
+}
+
 // fetch finds one package.
 func (p *LockedPackage) fetch(ctx context.Context, st *store.Store, arch apk.Arch, sources []LockSource) (Package, *LostPackage, error) {
 	for _, digest := range p.digests() {
 		if !st.Has(digest) {
 			continue
 		}
-		found, err := p.take(st, digest, "the store")
+		found, err := p.take(st, digest, p.repository())
 		return found, nil, err
 	}
 	sum, err := p.sum()

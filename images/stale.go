@@ -97,7 +97,7 @@ func (l *Lock) Check(q Question) []string {
 	gone := map[string]bool{}
 	for i := range l.Contents.Packages {
 		p := &l.Contents.Packages[i]
-		name, _, _ := strings.Cut(cleanLocation(p.URL), "/"+p.Architecture+"/")
+		name := p.repository()
 		if !slices.Contains(q.All, name) && !gone[name] {
 			gone[name] = true
 			add("removed: repository %s, which %s is of", name, p.FullName())

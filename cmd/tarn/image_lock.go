@@ -503,6 +503,11 @@ func (c *composer) lockedPackages(ctx context.Context, s *images.Spec, arch apk.
 	if err != nil {
 		return nil, err
 	}
+	for i := range packages {
+		if !strings.Contains(packages[i].From, "://") {
+			packages[i].From = c.ws.path(packages[i].From)
+		}
+	}
 	base, err := c.base(ctx, s, arch)
 	if err != nil {
 		return nil, err
