@@ -175,7 +175,9 @@ func (c *Claim) About(image v1.Hash) bool {
 	return false
 }
 
-// ErrOther says that a signature is not one by the key.
+// ErrOther says that a signature is not one by the key. What cannot be read as a signature
+// is none either: anybody who may push can put it there, and it must not outweigh one that
+// holds.
 var ErrOther = errors.New("not signed by this key")
 
 // IsClaim tells whether a blob of this media type is a claim.
@@ -196,17 +198,17 @@ func (i Item) Open(ctx context.Context, key crypto.PublicKey) (*Claim, error) {
 			Envelope json.RawMessage `json:"dsseEnvelope"`
 		}
 		if err := json.Unmarshal(i.Data, &b); err != nil || b.Envelope == nil {
-			return nil, errors.New("the bundle holds no envelope")
+			return nil, fmt.Errorf("%w: the bundle holds no envelope", ErrOther)
 		}
 		return openEnvelope(ctx, b.Envelope, key)
 	}
-	return nil, fmt.Errorf("%s is no signature", i.MediaType)
+	return nil, fmt.Errorf("%w: %s is no signature", ErrOther, i.MediaType)
 }
 
 func (i Item) openSignature(key crypto.PublicKey) (*Claim, error) {
 	signature, err := base64.StdEncoding.DecodeString(i.Annotations[signatureKey])
 	if err != nil || len(signature) == 0 {
-		return nil, errors.New("the signature is malformed")
+		return nil, fmt.Errorf("%w: the signature is malformed", ErrOther)
 	}
 	if sign.VerifyMessage(key, i.Data, signature) != nil {
 		return nil, ErrOther
@@ -228,7 +230,7 @@ func (i Item) openSignature(key crypto.PublicKey) (*Claim, error) {
 func openEnvelope(ctx context.Context, data []byte, key crypto.PublicKey) (*Claim, error) {
 	var envelope dsse.Envelope
 	if err := json.Unmarshal(data, &envelope); err != nil {
-		return nil, fmt.Errorf("the envelope is malformed: %v", err)
+		return nil, fmt.Errorf("%w: the envelope is malformed: %v", ErrOther, err)
 	}
 	// Whoever verifies says which key; what the envelope says of it is a hint.
 	for n := range envelope.Signatures {

@@ -273,6 +273,27 @@ func TestExamine(t *testing.T) {
 	}
 }
 
+// What anybody may put beside an image, and is no signature, does not outweigh one.
+func TestJunkBeside(t *testing.T) {
+	ours := newKey(t)
+	items := []attest.Item{
+		{MediaType: "application/vnd.dev.cosign.simplesigning.v1+json", Data: []byte(`{}`)},
+		{MediaType: "application/vnd.dev.cosign.simplesigning.v1+json", Data: []byte(`{}`), Annotations: map[string]string{"dev.cosignproject.cosign/signature": "?"}},
+		{MediaType: "application/vnd.dsse.envelope.v1+json", Data: []byte(`[`)},
+		{MediaType: "application/vnd.dsse.envelope.v1+json", Data: []byte(`{}`)},
+		{MediaType: "application/vnd.dev.sigstore.bundle.v0.3+json", Data: []byte(`{"messageSignature":{}}`)},
+		signed(t, ours, image),
+	}
+	f := attest.Examine(t.Context(), items, image, attest.Key{Name: "ours", Public: ours.Public()})
+	if len(f.Signed) != 1 || f.Others != 5 || len(f.Wrong) != 0 {
+		t.Errorf("got %d signed, %d by others, wrong %v", len(f.Signed), f.Others, f.Wrong)
+	}
+	// Alone it is as good as nothing.
+	if f = attest.Examine(t.Context(), items[:5], image, attest.Key{Name: "ours", Public: ours.Public()}); f.Has("signature") {
+		t.Error("junk is a signature")
+	}
+}
+
 func TestTooMuchBeside(t *testing.T) {
 	key := newKey(t)
 	var items []attest.Item

@@ -153,7 +153,7 @@ type Findings struct {
 	Signed []Signed // by trusted keys, and about the image
 	Others int      // not by a trusted key
 	// Wrong are claims that a trusted key did sign and that are not about this image, or
-	// that cannot be read.
+	// that say nothing that can be read.
 	Wrong []error
 }
 
