@@ -322,6 +322,7 @@ func (c *composer) composeArches(ctx context.Context, s *images.Spec) ([]*images
 }
 
 func (c *composer) composeArch(ctx context.Context, s *images.Spec, arch apk.Arch, lock *images.Lock, from *packageSources) (*images.Image, error) {
+	from = from.of(arch)
 	var packages []images.Package
 	var err error
 	if lock != nil {
@@ -403,6 +404,18 @@ type packageSources struct {
 	keys  map[string][]byte // of the image file's keyring, by file name
 	// trusted are those and the workspace's: who may have signed packages of this image.
 	trusted *sign.Keyring
+	own     string // the folder of the workspace's own, which is the first; or ""
+}
+
+// of are the sources for an architecture. Who has built nothing for it in the workspace can
+// still have the packages of others.
+func (from *packageSources) of(arch apk.Arch) *packageSources {
+	if from.own == "" || len(from.set) < 2 || exists(filepath.Join(from.own, string(arch))) {
+		return from
+	}
+	others := *from
+	others.own, others.set, others.names = "", from.set[1:], from.names[1:]
+	return &others
 }
 
 // sources opens them. The keys are the lock's, where it has them: then no server is asked,
@@ -444,7 +457,7 @@ func (c *composer) sources(ctx context.Context, s *images.Spec, lock *images.Loc
 	from.trusted = keys
 	var locations []string
 	if _, err := os.Stat(c.ws.path(c.ws.Packages)); err == nil {
-		locations = append(locations, c.ws.Packages)
+		locations, from.own = append(locations, c.ws.Packages), c.ws.path(c.ws.Packages)
 	}
 	locations = slices.Concat(locations, s.Contents.Repositories, s.Contents.BuildRepositories, c.o.repositories, c.ws.Repositories)
 	for _, text := range locations {

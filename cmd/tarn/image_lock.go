@@ -168,6 +168,7 @@ func (c *composer) lock(ctx context.Context, s *images.Spec, update []string) (l
 	c.begin(s, "resolve")
 	for _, arch := range arches {
 		var some []images.LockedPackage
+		from := from.of(arch)
 		if len(update) > 0 {
 			some, err = c.update(ctx, asked, arch, from, before, update)
 		} else {
@@ -199,6 +200,9 @@ func (c *composer) newLock(s *images.Spec, arches []apk.Arch, from *packageSourc
 		all := []images.LockedRepository{}
 		for _, arch := range arches {
 			for _, name := range names {
+				if !slices.Contains(from.of(arch).names, name) && slices.Contains(from.names, name) {
+					continue
+				}
 				name += "/" + string(arch)
 				all = append(all, images.LockedRepository{Name: withoutScheme(name), URL: name + "/APKINDEX.tar.gz", Architecture: string(arch)})
 			}
