@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -291,6 +293,28 @@ func TestJunkBeside(t *testing.T) {
 	// Alone it is as good as nothing.
 	if f = attest.Examine(t.Context(), items[:5], image, attest.Key{Name: "ours", Public: ours.Public()}); f.Has("signature") {
 		t.Error("junk is a signature")
+	}
+}
+
+func TestHugeManifestInALayout(t *testing.T) {
+	dir := t.TempDir()
+	index := fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"size":2,"digest":%q}]}`, types.OCIManifestSchema1, image)
+	if err := os.WriteFile(filepath.Join(dir, "index.json"), []byte(index), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	blobs := filepath.Join(dir, "blobs", image.Algorithm)
+	if err := os.MkdirAll(blobs, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	huge := filepath.Join(blobs, image.Hex)
+	if err := os.WriteFile(huge, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(huge, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := attest.Collect(t.Context(), attest.Layout(dir), image); err == nil || !strings.Contains(err.Error(), "is no file of at most") {
+		t.Errorf("got %v", err)
 	}
 }
 

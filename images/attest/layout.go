@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -16,6 +18,9 @@ import (
 func Layout(dir string) Beside { return layoutBeside(dir) }
 
 type layoutBeside string
+
+// maxManifest is the most of a manifest in a layout that is read, in bytes.
+const maxManifest = 8 << 20
 
 func (l layoutBeside) manifests(take func(v1.Descriptor, *v1.Manifest) bool) ([]v1.Image, error) {
 	top, err := layout.ImageIndexFromPath(string(l))
@@ -33,6 +38,14 @@ func (l layoutBeside) manifests(take func(v1.Descriptor, *v1.Manifest) bool) ([]
 	for _, d := range index.Manifests {
 		if !d.MediaType.IsImage() {
 			continue
+		}
+		// The library reads it whole, whatever the index tells of its size.
+		info, err := os.Lstat(filepath.Join(string(l), "blobs", d.Digest.Algorithm, d.Digest.Hex))
+		if err != nil {
+			return nil, err
+		}
+		if !info.Mode().IsRegular() || info.Size() > maxManifest {
+			return nil, fmt.Errorf("%s: manifest %s is no file of at most %d bytes", string(l), d.Digest, int64(maxManifest))
 		}
 		image, err := top.Image(d.Digest)
 		if err != nil {
