@@ -149,6 +149,10 @@ func (s *Spec) ParseArchs() ([]apk.Arch, error) {
 // replaceFile writes a file beside its place, makes sure that it is on the disk, and
 // renames it there.
 func replaceFile(file string, write func(f *os.File) error) error {
+	file, err := filepath.Abs(file) // so that an error says which disk it is
+	if err != nil {
+		return err
+	}
 	tmp, release, err := scratch(file)
 	if err != nil {
 		return err

@@ -26,7 +26,8 @@ func subordinates() (uids, gids subordinate, ok bool) {
 	}
 	u, err := user.Current()
 	if err != nil {
-		return uids, gids, false
+		// A machine whose list of users can't be read: the lines may say the number.
+		u = &user.User{Uid: strconv.Itoa(os.Getuid())}
 	}
 	uids, gids = idsOf("/etc/subuid", u), idsOf("/etc/subgid", u)
 	return uids, gids, uids.count > 0 && gids.count > 0
@@ -36,7 +37,7 @@ func subordinates() (uids, gids subordinate, ok bool) {
 func idsOf(file string, u *user.User) subordinate {
 	for line := range strings.Lines(read(file) + "\n") {
 		f := strings.Split(strings.TrimSpace(line), ":")
-		if len(f) != 3 || f[0] != u.Username && f[0] != u.Uid {
+		if len(f) != 3 || f[0] == "" || f[0] != u.Username && f[0] != u.Uid {
 			continue
 		}
 		first, err1 := strconv.Atoi(f[1])
