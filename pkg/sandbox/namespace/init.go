@@ -192,25 +192,24 @@ func (set *setup) enter() (int, error) {
 
 // execute replaces this process by the second stage. The control socket is the
 // one descriptor besides standard input, output and error that survives.
+//
+// The program is named by the link of its descriptor, not given to execveat: syscall.Exec
+// alone holds off the runtime, which may be making a thread at any time (sysmon does, where
+// a call takes longer than it likes). The kernel refuses a process that is executing a new
+// thread (EAGAIN, fs/fork.c, copy_fs), and the runtime, which tries for a fifth of a
+// second, then ends the process with a trace: https://go.dev/issue/19546.
 func execute(program int) error {
+	path := "/proc/self/fd/" + strconv.Itoa(program)
+	// What is absent below has to be the loader.
+	if err := unix.Access(path, unix.F_OK); err != nil {
+		return fmt.Errorf("find the running program: %v", err)
+	}
 	if _, err := unix.FcntlInt(controlFD, unix.F_SETFD, 0); err != nil {
 		return fmt.Errorf("keep the control socket: %w", err)
 	}
-	empty, err := unix.BytePtrFromString("")
-	if err != nil {
-		return err
-	}
-	argv, err := syscall.SlicePtrFromStrings([]string{secondStage})
-	if err != nil {
-		return err
-	}
-	env, err := syscall.SlicePtrFromStrings(stageEnv)
-	if err != nil {
-		return err
-	}
-	errno := execveat(program, empty, argv, env)
+	err := syscall.Exec(path, []string{secondStage}, stageEnv)
 	if _, err := unix.FcntlInt(controlFD, unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
 		return fmt.Errorf("keep the control socket to this process: %w", err)
 	}
-	return fmt.Errorf("execute the sandbox's first process: %w", errno)
+	return fmt.Errorf("execute the sandbox's first process: %w", err)
 }

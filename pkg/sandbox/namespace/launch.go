@@ -38,6 +38,10 @@ func (b Backend) start(ctx context.Context, set *setup) (*pid1.Box, error) {
 	return box, nil
 }
 
+// stageEnv is the environment of the stages; commands have none of it. One
+// processor is enough for a process that waits.
+var stageEnv = []string{"GOMAXPROCS=1"}
+
 // launch starts this program again, as the first process of new namespaces.
 func launch(set *setup, o pid1.BoxOptions) (*pid1.Box, error) {
 	return pid1.Launch(o, func(control, words *os.File) (*os.Process, error) {

@@ -110,8 +110,16 @@ func (p *Plan) StartRuntime(ctx context.Context, bundle string, argv, env []stri
 			return nil, err
 		}
 		defer null.Close()
+		fd, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		program := os.NewFile(uintptr(fd), "/proc/self/exe")
+		defer program.Close()
+		// The stage gets the program at the number where the runtime is to have it: there
+		// it would have to close what Go's own runtime may have opened by then.
 		first, err := os.StartProcess("/proc/self/exe", []string{runtimeStage}, &os.ProcAttr{
-			Dir: "/", Env: stageEnv, Files: []*os.File{null, words, words, control}, Sys: p.outer(),
+			Dir: "/", Env: stageEnv, Files: []*os.File{null, words, words, control, program}, Sys: p.outer(),
 		})
 		if err != nil {
 			return nil, noNamespaces(err)
@@ -158,10 +166,6 @@ func becomeRuntime(control *pid1.Channel) error {
 }
 
 func (set *setup) runRuntime(start *runtimeStart) error {
-	program, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
 	unix.Umask(0)
 	if err := set.makeBundleRoot(start.Bundle); err != nil {
 		return err
@@ -178,16 +182,10 @@ func (set *setup) runRuntime(start *runtimeStart) error {
 	if err := unix.CloseRange(controlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return err
 	}
-	// The program first: its number may be the one that it has to have.
-	if program != programFD {
-		if err := unix.Dup3(program, programFD, 0); err != nil {
+	for _, fd := range []int{controlFD, programFD} {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
 			return err
 		}
-	} else if _, err := unix.FcntlInt(programFD, unix.F_SETFD, 0); err != nil {
-		return err
-	}
-	if _, err := unix.FcntlInt(controlFD, unix.F_SETFD, 0); err != nil {
-		return err
 	}
 	return fmt.Errorf("start %s: %w", start.Argv[0], syscall.Exec(start.Argv[0], start.Argv, start.Env))
 }
