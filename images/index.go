@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/tarn-build/tarn/images/attest"
 )
 
 // Index is the OCI index of images of one image file, each of another architecture, in
@@ -32,8 +33,9 @@ func Index(images ...*Image) (v1.ImageIndex, error) {
 }
 
 // LayoutIndex reads the index of an OCI layout: the one that its index.json names, if it
-// names one and nothing else, else the index of the images that it names. Of a layout that
-// WriteLayout wrote that is what Index gives.
+// names one and no images, else the index of the images that it names. What lies beside
+// these is not in it. Of a layout that WriteLayout or WriteSignedLayout wrote that is what
+// Index gives.
 func LayoutIndex(dir string) (v1.ImageIndex, error) {
 	top, err := layout.ImageIndexFromPath(dir)
 	if err != nil {
@@ -44,9 +46,19 @@ func LayoutIndex(dir string) (v1.ImageIndex, error) {
 		return nil, fmt.Errorf("image layout %s: %w", dir, err)
 	}
 	var parts []indexPart
+	var named []v1.Descriptor
 	for _, d := range m.Manifests {
+		beside, err := isBeside(top, d)
+		if err != nil {
+			return nil, fmt.Errorf("image layout %s: %w", dir, err)
+		}
+		if !beside {
+			named = append(named, d)
+		}
+	}
+	for _, d := range named {
 		switch {
-		case d.MediaType.IsIndex() && len(m.Manifests) == 1:
+		case d.MediaType.IsIndex() && len(named) == 1:
 			return top.ImageIndex(d.Digest)
 		case d.MediaType.IsImage():
 			image, err := top.Image(d.Digest)
@@ -71,6 +83,32 @@ func LayoutIndex(dir string) (v1.ImageIndex, error) {
 		return nil, fmt.Errorf("image layout %s: %w", dir, err)
 	}
 	return index, nil
+}
+
+// isBeside tells whether what a layout names is a manifest of signatures or the like: it
+// says what it is an artifact of, or its blobs are no layers.
+func isBeside(layout v1.ImageIndex, d v1.Descriptor) (bool, error) {
+	if !d.MediaType.IsImage() {
+		return false, nil
+	}
+	image, err := layout.Image(d.Digest)
+	if err != nil {
+		return false, err
+	}
+	raw, err := image.RawManifest()
+	if err != nil {
+		return false, err
+	}
+	var m struct {
+		ArtifactType string          `json:"artifactType"`
+		Config       v1.Descriptor   `json:"config"`
+		Layers       []v1.Descriptor `json:"layers"`
+	}
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return false, fmt.Errorf("read manifest %s: %w", d.Digest, err)
+	}
+	signed := slices.ContainsFunc(m.Layers, func(l v1.Descriptor) bool { return attest.IsClaim(l.MediaType) })
+	return m.ArtifactType != "" || m.Config.MediaType != "" && !m.Config.MediaType.IsConfig() || signed, nil
 }
 
 func joinIndex(parts []indexPart) (v1.ImageIndex, error) {

@@ -53,12 +53,17 @@ func writeLayout(ctx context.Context, dir, tag string, images []*Image) error {
 		}
 		index.Manifests = append(index.Manifests, d)
 	}
+	return writeLayoutOf(ctx, images[0].st, dir, index, blobPieces(images))
+}
+
+// writeLayoutOf writes a layout of blobs, of which index names those that are manifests.
+func writeLayoutOf(ctx context.Context, st *store.Store, dir string, index v1.IndexManifest, blobs []piece) error {
 	text, err := json.MarshalIndent(index, "", "   ")
 	if err != nil {
 		return err
 	}
-	pieces := append(blobPieces(images), piece{name: "index.json", data: text}, piece{name: "oci-layout", data: []byte(layoutVersion)})
-	o, err := newOutput(images[0].st, dir, contentOf("layout", string(text)))
+	pieces := append(blobs, piece{name: "index.json", data: text}, piece{name: "oci-layout", data: []byte(layoutVersion)})
+	o, err := newOutput(st, dir, contentOf("layout", string(text)))
 	if err != nil {
 		return err
 	}

@@ -17,10 +17,11 @@ import (
 	"github.com/tarn-build/tarn/images"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/sign"
 )
 
 func (a *app) imageBuildCommand() *cobra.Command {
-	var o imageOptions
+	var o imageBuildOptions
 	cmd := &cobra.Command{
 		Use:   "build [IMAGE...]",
 		Short: "compose images as OCI layouts, archives for docker load and root file systems",
@@ -39,6 +40,10 @@ file names. Nothing of a package is run. --format chooses what is written:
 The SBOM lies in OUTPUT/NAME.spdx.json, that of the index in NAME-index.spdx.json. With several architectures those files that
 hold one are called NAME-ARCH. What is there already as it was left is not written again.
 
+--sign KEY signs as tarn image publish does: the layout holds the index of the images,
+and beside it and them signatures and attestations of their SBOM and provenance. tarn
+image verify OUTPUT/NAME checks them, and tarn image publish OUTPUT/NAME takes them along.
+
 Where there is a lock beside an image file (NAME.lock.json, see tarn image lock) the
 packages are those that it names. One image that fails does not stop the others.`,
 		ValidArgsFunction: a.completeImages,
@@ -48,9 +53,15 @@ packages are those that it names. One image that fails does not stop the others.
 	cmd.Flags().StringSliceVar(&o.formats, "format", []string{"oci", "docker"}, "what to write: oci, docker, rootfs, cpio")
 	o.sbom.add(cmd.Flags())
 	o.addJobs(cmd)
+	o.signing.add(cmd.Flags())
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "the folder to write to (default: images below the workspace's output)")
 	cmd.Flags().StringVarP(&o.tag, "tag", "t", "", "the name in the archive (default: NAME:latest)")
 	return cmd
+}
+
+type imageBuildOptions struct {
+	imageOptions
+	signing imageSigning
 }
 
 // imageRow is one composed image.
@@ -64,7 +75,8 @@ type imageRow struct {
 	Layers   int      `json:"layers"`
 	Seconds  float64  `json:"seconds"`
 	Layout   string   `json:"layout,omitempty"`
-	Archive  string   `json:"archive,omitempty"` // of all architectures
+	SignedBy []string `json:"signed_by,omitempty"` // beside the images of the layout
+	Archive  string   `json:"archive,omitempty"`   // of all architectures
 	RootFS   string   `json:"rootfs,omitempty"`
 	CPIO     string   `json:"cpio,omitempty"`
 	SBOM     string   `json:"sbom,omitempty"`
@@ -78,16 +90,19 @@ type failedImage struct {
 	Error string `json:"error"`
 }
 
-func (a *app) runImageBuild(ctx context.Context, o imageOptions, names []string) error {
-	if err := checkFormats(&o); err != nil {
+func (a *app) runImageBuild(ctx context.Context, o imageBuildOptions, names []string) error {
+	if err := checkFormats(&o.imageOptions); err != nil {
 		return err
+	}
+	if len(o.signing.keys) > 0 && !slices.Contains(o.formats, "oci") {
+		return usagef("--sign: what is signed lies beside the images of a layout, and --format asks for none\n  hint: --format oci")
 	}
 	if o.tag != "" { // before anything is composed
 		if _, err := images.ParseTag(o.tag); err != nil {
 			return usagef("--tag: %v", err)
 		}
 	}
-	c, err := a.openComposer(o)
+	c, err := a.openComposer(o.imageOptions)
 	if err != nil {
 		return err
 	}
@@ -104,10 +119,14 @@ func (a *app) runImageBuild(ctx context.Context, o imageOptions, names []string)
 	if err := o.sbom.check(len(specs)); err != nil {
 		return err
 	}
+	keys, err := o.signing.signers(a)
+	if err != nil {
+		return err
+	}
 	rows := make([][]imageRow, len(specs))
 	failed, err := c.each(ctx, specs, o.atOnce(), func(ctx context.Context, i int, s *images.Spec) (string, error) {
 		var err error
-		rows[i], err = c.write(ctx, s)
+		rows[i], err = c.write(ctx, s, keys, o.signing.bare)
 		return "", err
 	})
 	if err := c.printImages(ctx, specs, rows, failed); err != nil {
@@ -175,7 +194,7 @@ func (c *composer) printImages(ctx context.Context, specs []*images.Spec, rows [
 }
 
 // write composes one image and writes its files.
-func (c *composer) write(ctx context.Context, s *images.Spec) ([]imageRow, error) {
+func (c *composer) write(ctx context.Context, s *images.Spec, keys []sign.MessageSigner, bare bool) ([]imageRow, error) {
 	start := time.Now()
 	composed, err := c.compose(ctx, s)
 	if err != nil {
@@ -196,11 +215,7 @@ func (c *composer) write(ctx context.Context, s *images.Spec) ([]imageRow, error
 	var layout, archive string
 	if c.wants("oci") {
 		layout = filepath.Join(dir, s.Name())
-		version, err := images.ParseTag(tag)
-		if err != nil {
-			return nil, err
-		}
-		if err := images.WriteLayout(ctx, relative(layout), version, composed...); err != nil {
+		if err := writeLayout(ctx, layout, tag, composed, keys, bare); err != nil {
 			return nil, err
 		}
 	}
@@ -223,6 +238,9 @@ func (c *composer) write(ctx context.Context, s *images.Spec) ([]imageRow, error
 			Image: s.Name(), Arch: image.About.Arch, Digest: image.About.Digest, Packages: len(image.About.Packages), Files: image.About.Files,
 			Size: image.About.Size, Layers: len(image.About.Layers), Layout: layout, Archive: archive, SBOM: first(sboms[i]), SBOMs: append(sboms[i], sboms[len(composed)]...), Lock: c.lockUsed(s),
 		}
+		for _, key := range keys {
+			row.SignedBy = append(row.SignedBy, key.Name())
+		}
 		if err := c.writeRoots(ctx, s, image, file, &row); err != nil {
 			return nil, err
 		}
@@ -233,6 +251,23 @@ func (c *composer) write(ctx context.Context, s *images.Spec) ([]imageRow, error
 		rows = append(rows, row)
 	}
 	return rows, nil
+}
+
+// writeLayout writes images as a layout, with what the keys sign about them. In the
+// signatures the images are called as tag says.
+func writeLayout(ctx context.Context, dir, tag string, composed []*images.Image, keys []sign.MessageSigner, bare bool) error {
+	version, err := images.ParseTag(tag)
+	if err != nil {
+		return err
+	}
+	if len(keys) == 0 {
+		return images.WriteLayout(ctx, relative(dir), version, composed...)
+	}
+	beside, err := gatherSigned(ctx, strings.TrimSuffix(tag, ":"+version), composed, keys, bare)
+	if err != nil {
+		return err
+	}
+	return images.WriteSignedLayout(ctx, relative(dir), version, beside, composed...)
 }
 
 // writeRoots writes the image's root file system where that is wanted.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,10 +14,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/tarn-build/tarn/images"
 	"github.com/tarn-build/tarn/images/attest"
@@ -28,13 +25,11 @@ import (
 
 type imagePublishOptions struct {
 	imageOptions
-	to             string
-	tags           []string
-	refs           string
-	insecure       bool
-	sign           []string
-	passphraseFile string
-	bare           bool
+	to       string
+	tags     []string
+	refs     string
+	insecure bool
+	signing  imageSigning
 }
 
 func (a *app) imagePublishCommand() *cobra.Command {
@@ -44,8 +39,8 @@ func (a *app) imagePublishCommand() *cobra.Command {
 		Short: "compose images and push them to a registry, signed if asked",
 		Long: `publish composes an image file (by name, or by file) for each architecture, pushes
 what is missing in the registry, and puts the index of them under every REFERENCE, as
-HOST/NAME:TAG. IMAGE may be the folder of an OCI layout, which is pushed as it is. With
---to, or "publish: {registry: ...}" in tarn.yaml, each of several images goes to
+HOST/NAME:TAG. IMAGE may be the folder of an OCI layout, which is pushed as it is, with
+what is signed in it. With --to, or "publish: {registry: ...}" in tarn.yaml, each of several images goes to
 REGISTRY/NAME, under the names that --tag gives, latest when it gives none.
 
 Tags change last, when all else is there. The digest is printed, as HOST/NAME@sha256:...
@@ -68,9 +63,7 @@ credential helpers are asked. Registries of this machine may speak plain HTTP.`,
 	f.StringArrayVarP(&o.tags, "tag", "t", nil, "a further tag; several may be given")
 	f.StringVar(&o.refs, "image-refs", "", "write the references of all that was pushed, by digest, to this file")
 	f.BoolVar(&o.insecure, "insecure", false, "speak plain HTTP with a registry that is not on this machine")
-	f.StringArrayVar(&o.sign, "sign", nil, "the private key that signs, or exec:NAME.pub PROGRAM ARGUMENT...; several all sign")
-	f.StringVar(&o.passphraseFile, "passphrase-file", "", "the file of the private key's passphrase (default: $"+passphraseVariable+" or $COSIGN_PASSWORD, else it is asked for)")
-	f.BoolVar(&o.bare, "no-attestations", false, "sign, and attest nothing")
+	o.signing.add(f)
 	return cmd
 }
 
@@ -82,6 +75,7 @@ type publishedImage struct {
 	Tags       []string        `json:"tags"`
 	Archs      []publishedArch `json:"architectures"`
 	SignedBy   []string        `json:"signed_by"`
+	Copied     int             `json:"copied,omitempty"` // signatures and attestations of a layout
 	BlobsSent  int             `json:"blobs_sent"`
 	BytesSent  int64           `json:"bytes_sent"`
 	BlobsThere int             `json:"blobs_there"`
@@ -98,6 +92,7 @@ type publication struct {
 	name     string
 	index    v1.ImageIndex
 	composed []*images.Image // nil of a layout
+	layout   attest.Beside   // what lies beside the images of a layout; else nil
 	tags     []name.Tag
 }
 
@@ -112,28 +107,21 @@ func (a *app) runImagePublish(ctx context.Context, o imagePublishOptions, args [
 	if o.to == "" {
 		o.to = c.ws.Publish.Registry
 	}
-	if len(o.sign) == 0 && c.ws.Publish.Sign != "" {
-		o.sign = []string{c.ws.signer(c.ws.Publish.Sign)}
+	if len(o.signing.keys) == 0 && c.ws.Publish.Sign != "" {
+		o.signing.keys = []string{c.ws.signer(c.ws.Publish.Sign)}
 	}
 	client, sent := a.registryClient(o.insecure)
 	all, err := c.publications(ctx, client, &o, args)
 	if err != nil {
 		return err
 	}
-	var keys []sign.MessageSigner
-	for _, key := range o.sign {
-		s, err := sign.OpenMessageSigner(key, a.messagePassphrase(o.passphraseFile))
-		if errors.Is(err, fs.ErrNotExist) {
-			return usagef("--sign: %v\n  hint: tarn keygen NAME.key", err)
-		}
-		if err != nil {
-			return lockedHint(err)
-		}
-		keys = append(keys, s)
+	keys, err := o.signing.signers(a)
+	if err != nil {
+		return err
 	}
 	var rows []publishedImage
 	for _, p := range all {
-		row, err := c.publish(ctx, client, p, keys, o.bare)
+		row, err := c.publish(ctx, client, p, keys, o.signing.bare)
 		sent.count(row)
 		if err != nil {
 			return err
@@ -171,18 +159,6 @@ func count(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// messagePassphrase is passphrase, and where the environment has it for cosign.
-func (a *app) messagePassphrase(file string) sign.Passphrase {
-	return func(path string) ([]byte, error) {
-		if file == "" && os.Getenv(passphraseVariable) == "" {
-			if text, set := os.LookupEnv("COSIGN_PASSWORD"); set {
-				return []byte(text), nil
-			}
-		}
-		return a.passphrase(file)(path)
-	}
 }
 
 // publications reads what is to be published, and where: mistakes of both are told before
@@ -251,7 +227,7 @@ func (c *composer) publications(ctx context.Context, client *registry.Client, o 
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, publication{name: text, index: index, tags: to})
+			all = append(all, publication{name: text, index: index, layout: attest.Layout(text), tags: to})
 			continue
 		}
 		files = append(files, text)
@@ -325,7 +301,7 @@ func (c *composer) publish(ctx context.Context, client *registry.Client, p publi
 		if err != nil {
 			return row, err
 		}
-		parts, err := p.parts()
+		parts, err := partsOf(p.index, p.composed)
 		if err != nil {
 			return row, err
 		}
@@ -334,6 +310,11 @@ func (c *composer) publish(ctx context.Context, client *registry.Client, p publi
 			for _, part := range parts[1:] {
 				d := part.descriptor
 				row.Archs = append(row.Archs, publishedArch{d.Platform.String(), to.Digest(d.Digest.String()).String(), d.Digest.String()})
+			}
+		}
+		if p.layout != nil {
+			if row.Copied, err = copyBeside(ctx, p.layout, client.Repository(to), parts); err != nil {
+				return row, err
 			}
 		}
 		for _, key := range keys {
@@ -345,8 +326,11 @@ func (c *composer) publish(ctx context.Context, client *registry.Client, p publi
 			}
 		}
 	}
-	if len(keys) > 0 && p.composed == nil && !bare {
-		fmt.Fprintf(c.err, "%s: signed without attestations: it is a layout, and what it was composed of is not known\n", p.name)
+	switch {
+	case row.Copied > 0:
+		fmt.Fprintf(c.err, "%s: %d signatures and attestations in it go along\n", p.name, row.Copied)
+	case len(keys) > 0 && p.layout != nil && !bare:
+		fmt.Fprintf(c.err, "%s: signed without attestations: it is a layout, and what it was composed of is not known\n  hint: tarn image build --sign puts them into the layout, and publish takes them along\n", p.name)
 	}
 	for _, tag := range p.tags {
 		if err := client.Put(ctx, tag, p.index); err != nil {
@@ -355,96 +339,6 @@ func (c *composer) publish(ctx context.Context, client *registry.Client, p publi
 		row.Tags = append(row.Tags, tag.Name())
 	}
 	return row, nil
-}
-
-// part is what is signed by itself: the index, or the image of an architecture.
-type part struct {
-	descriptor v1.Descriptor
-	composed   []*images.Image
-}
-
-// parts are the index, and then its images.
-func (p *publication) parts() ([]part, error) {
-	d, err := partial.Descriptor(p.index)
-	if err != nil {
-		return nil, err
-	}
-	parts := []part{{*d, p.composed}}
-	m, err := p.index.IndexManifest()
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range m.Manifests {
-		one := part{descriptor: d}
-		for _, image := range p.composed {
-			if image.About.Digest == d.Digest.String() {
-				one.composed = []*images.Image{image}
-			}
-		}
-		if d.Platform == nil {
-			one.descriptor.Platform = &v1.Platform{}
-		}
-		parts = append(parts, one)
-	}
-	return parts, nil
-}
-
-// signParts signs each part with a key, and attests what is known of it.
-func signParts(ctx context.Context, to attest.Beside, repository string, parts []part, key sign.MessageSigner, bare bool) error {
-	// The index last: who finds its signature finds the others.
-	jobs, inner := errgroup.WithContext(ctx)
-	jobs.SetLimit(4)
-	for _, p := range parts[1:] {
-		jobs.Go(func() error { return p.sign(inner, to, repository, key, bare) })
-	}
-	if err := jobs.Wait(); err != nil {
-		return err
-	}
-	return parts[0].sign(ctx, to, repository, key, bare)
-}
-
-func (p part) sign(ctx context.Context, to attest.Beside, repository string, key sign.MessageSigner, bare bool) error {
-	if !bare && len(p.composed) > 0 {
-		items, err := p.attestations(ctx, repository, key)
-		if err != nil {
-			return err
-		}
-		if err := attest.Attach(ctx, to, attest.Attestations, p.descriptor, key, items); err != nil {
-			return err
-		}
-	}
-	signature, err := attest.Sign(ctx, key, repository, p.descriptor.Digest)
-	if err != nil {
-		return err
-	}
-	return attest.Attach(ctx, to, attest.Signatures, p.descriptor, key, []attest.Item{signature})
-}
-
-// attestations are the provenance and the bills of materials of a part. The index has its
-// own, and those of its images: who verifies a tag by itself finds every package.
-func (p part) attestations(ctx context.Context, repository string, key sign.MessageSigner) ([]attest.Item, error) {
-	var items []attest.Item
-	add := func(predicate string, content []byte, err error) error {
-		if err != nil {
-			return err
-		}
-		item, err := attest.Attest(ctx, key, repository, p.descriptor.Digest, predicate, content)
-		items = append(items, item)
-		return err
-	}
-	provenance, err := images.Provenance(tarnVersion(), p.composed...)
-	err = add(attest.PredicateProvenance, provenance, err)
-	if p.descriptor.MediaType.IsIndex() {
-		spdx, cyclone, failed := images.IndexSBOM(p.composed...)
-		err = errors.Join(err, add(attest.PredicateSPDX, spdx, failed), add(attest.PredicateCycloneDX, cyclone, failed))
-	}
-	for _, image := range p.composed {
-		err = errors.Join(err, add(attest.PredicateSPDX, image.SBOM, nil))
-		if !p.descriptor.MediaType.IsIndex() {
-			err = errors.Join(err, add(attest.PredicateCycloneDX, image.CycloneDX, nil))
-		}
-	}
-	return items, err
 }
 
 // blobCount counts the blobs of one image after another. On a terminal a line tells how

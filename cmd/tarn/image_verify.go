@@ -37,7 +37,7 @@ layouts:
   that one of the --key signed it, as tarn image publish --sign and cosign do
   that what these keys attest beside it and beside its architectures is about them
   that there is what --require asks for: spdx, provenance, cyclonedx, or a predicate's type
-  that every manifest, configuration and layer is what its digest says
+  that every manifest, configuration, layer and signature is what its digest says
   that the attested SBOM tells of every package in the image's database
 
 Signatures by other keys are counted, and say nothing. What does not hold is exit 6. No
@@ -215,7 +215,7 @@ func isWrongImage(err error) bool {
 		return false
 	}
 	// What a library of registries says of a blob has no type that can be asked for.
-	return is[*view.DigestError](err) || is[*view.RefusedError](err) || strings.Contains(err.Error(), "error verifying ") || strings.Contains(err.Error(), "does not match requested digest")
+	return is[*view.DigestError](err) || is[*attest.DigestError](err) || is[*view.RefusedError](err) || strings.Contains(err.Error(), "error verifying ") || strings.Contains(err.Error(), "does not match requested digest")
 }
 
 // besideOf is where signatures of an image lie.

@@ -111,7 +111,7 @@ func TestScripts(t *testing.T) {
 				return err == nil && scanned == nil && minor >= 68, nil // that know sparse registries
 			case "real":
 				return os.Getenv("TARN_REAL") != "", nil
-			case "docker-registry", "skopeo":
+			case "docker-registry", "skopeo", "umoci":
 				return hasProgram(name)
 			case "cosign", "syft":
 				return hasTool(name)

@@ -8,11 +8,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
@@ -314,6 +317,86 @@ func TestHugeManifestInALayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := attest.Collect(t.Context(), attest.Layout(dir), image); err == nil || !strings.Contains(err.Error(), "is no file of at most") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestCopy takes everything along that lies beside an image, once.
+func TestCopy(t *testing.T) {
+	ours, theirs := newKey(t), newKey(t)
+	of := v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: image}
+	from, to := &memory{}, &memory{}
+	for _, item := range []struct {
+		to   attest.Beside
+		kind attest.Kind
+		by   sign.MessageSigner
+		item attest.Item
+	}{
+		{from, attest.Signatures, ours, signed(t, ours, image)},
+		{from, attest.Attestations, ours, attested(t, ours, image, attest.PredicateSPDX, `{}`)},
+		{to, attest.Signatures, theirs, signed(t, theirs, image)},
+	} {
+		if err := attest.Attach(t.Context(), item.to, item.kind, of, item.by, []attest.Item{item.item}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// As cosign 3 attests: found by its subject alone.
+	const bundle = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	data := fmt.Sprintf(`{"mediaType":%q,"dsseEnvelope":%s}`, bundle, attested(t, ours, image, attest.PredicateProvenance, `{}`).Data)
+	m, err := attest.Manifest(attest.Attestations, of, []attest.Item{{MediaType: bundle, Data: []byte(data)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from.referrers = append(from.referrers, m)
+	for range 2 {
+		if n, err := attest.Copy(t.Context(), from, to, of); err != nil || n != 3 {
+			t.Fatalf("copied %d, %v", n, err)
+		}
+		items, err := attest.Collect(t.Context(), to, image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := attest.Examine(t.Context(), items, image, attest.Key{Name: "ours", Public: ours.Public()}, attest.Key{Name: "theirs", Public: theirs.Public()})
+		var all []string
+		for _, s := range f.Signed {
+			all = append(all, s.Key+" "+attest.PredicateName(s.Predicate))
+		}
+		slices.Sort(all)
+		if diff := cmp.Diff([]string{"ours provenance", "ours signature", "ours spdx", "theirs signature"}, all); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// What lies in a layout and is not what its digest names is told, and not taken for
+// something that others signed.
+func TestChangedBeside(t *testing.T) {
+	key := newKey(t)
+	m, err := attest.Manifest(attest.Signatures, v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: image}, []attest.Item{signed(t, key, image)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	p, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.AppendImage(m); err != nil {
+		t.Fatal(err)
+	}
+	if items, err := attest.Collect(t.Context(), attest.Layout(dir), image); err != nil || len(items) != 1 {
+		t.Fatalf("got %d items, %v", len(items), err)
+	}
+	manifest, err := m.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "blobs", "sha256", manifest.Layers[0].Digest.Hex)
+	if err := os.WriteFile(file, []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err = attest.Collect(t.Context(), attest.Layout(dir), image)
+	if wrong, is := errors.AsType[*attest.DigestError](err); !is || wrong.Want != manifest.Layers[0].Digest {
 		t.Errorf("got %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -20,7 +21,7 @@ type Beside interface {
 	Tagged(ctx context.Context, tag string) (v1.Image, error)
 	// Referrers gives the manifests that name an image as their subject.
 	Referrers(ctx context.Context, of v1.Hash) ([]v1.Image, error)
-	// Attach puts a manifest there under a tag.
+	// Attach puts a manifest there under a tag, or under none ("").
 	Attach(ctx context.Context, tag string, manifest v1.Image) error
 }
 
@@ -33,6 +34,14 @@ const (
 // Attach adds items of a kind to what lies beside an image. What others signed stays; an
 // item of the same kind by the same key is replaced.
 func Attach(ctx context.Context, to Beside, kind Kind, of v1.Descriptor, by sign.MessageSigner, added []Item) error {
+	return add(ctx, to, kind, of, added, func(i Item) bool {
+		_, err := i.Open(ctx, by.Public())
+		return err == nil
+	})
+}
+
+// add adds items; mine tells of one that is there whether an added one takes its place.
+func add(ctx context.Context, to Beside, kind Kind, of v1.Descriptor, added []Item, mine func(Item) bool) error {
 	tag := Tag(of.Digest, kind)
 	before, err := to.Tagged(ctx, tag)
 	if err != nil {
@@ -44,10 +53,7 @@ func Attach(ctx context.Context, to Beside, kind Kind, of v1.Descriptor, by sign
 			return fmt.Errorf("what lies beside %s: %w", of.Digest, err)
 		}
 	}
-	m, err := Manifest(kind, of, Merge(there, added, func(i Item) bool {
-		_, err := i.Open(ctx, by.Public())
-		return err == nil
-	}))
+	m, err := Manifest(kind, of, Merge(there, added, mine))
 	if err != nil {
 		return err
 	}
@@ -61,6 +67,54 @@ func Attach(ctx context.Context, to Beside, kind Kind, of v1.Descriptor, by sign
 		}
 	}
 	return to.Attach(ctx, tag, m)
+}
+
+// Copy puts what lies beside an image in one place beside it in another, by whomever it
+// is, and tells how many signatures and attestations these are. What is there stays.
+func Copy(ctx context.Context, from, to Beside, of v1.Descriptor) (int, error) {
+	items, err := Collect(ctx, from, of.Digest)
+	if err != nil {
+		return 0, err
+	}
+	for _, kind := range []Kind{Signatures, Attestations} {
+		var some []Item
+		for _, i := range items {
+			if i.MediaType == signatureType && kind == Signatures || i.MediaType == envelopeType && kind == Attestations {
+				some = append(some, i)
+			}
+		}
+		if len(some) == 0 {
+			continue
+		}
+		if err := add(ctx, to, kind, of, some, func(Item) bool { return false }); err != nil {
+			return 0, err
+		}
+	}
+	// A bundle is found as a referrer alone, and its manifest tells of it.
+	referrers, err := from.Referrers(ctx, of.Digest)
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range referrers {
+		manifest, err := m.Manifest()
+		if err != nil {
+			return 0, err
+		}
+		if !slices.ContainsFunc(manifest.Layers, func(d v1.Descriptor) bool { return strings.HasPrefix(string(d.MediaType), bundleType) }) {
+			continue
+		}
+		if err := to.Attach(ctx, "", m); err != nil {
+			return 0, err
+		}
+	}
+	return len(items), nil
+}
+
+// DigestError says that what lies beside an image is not what its digest names.
+type DigestError struct{ Want, Got v1.Hash }
+
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("signature %s does not hold what it says: it is %s", e.Want, e.Got)
 }
 
 // read reads the claims of a manifest.
@@ -84,7 +138,7 @@ func read(m v1.Image) ([]Item, error) {
 		if err != nil {
 			return nil, err
 		}
-		r, err := layer.Compressed() // the bytes as they are, checked against their digest
+		r, err := layer.Compressed() // the bytes as they are
 		if err != nil {
 			return nil, err
 		}
@@ -92,6 +146,9 @@ func read(m v1.Image) ([]Item, error) {
 		r.Close()
 		if err != nil {
 			return nil, err
+		}
+		if got, _, err := v1.SHA256(bytes.NewReader(data)); err != nil || got != d.Digest {
+			return nil, &DigestError{Want: d.Digest, Got: got}
 		}
 		items = append(items, Item{MediaType: d.MediaType, Data: data, Annotations: d.Annotations})
 	}

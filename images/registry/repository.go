@@ -65,10 +65,10 @@ func (r *Repository) Referrers(ctx context.Context, of v1.Hash) ([]v1.Image, err
 	return images, nil
 }
 
-// Attach puts a manifest into the repository under a tag. Where it has a subject and the
+// Attach puts a manifest into the repository under a tag, or under none (""). Where it has a subject and the
 // registry lists no referrers, the fallback tag of the distribution specification does.
 func (r *Repository) Attach(ctx context.Context, tag string, manifest v1.Image) error {
-	if _, err := r.client.Push(ctx, r.name, manifest); err != nil {
+	if _, err := r.client.Push(ctx, r.name, manifest); err != nil || tag == "" {
 		return err
 	}
 	return r.client.Put(ctx, r.name.Tag(tag), manifest)
