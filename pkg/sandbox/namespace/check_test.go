@@ -103,3 +103,14 @@ func TestCheck(t *testing.T) {
 		t.Errorf("Available says %v, Check says %+v", err, facts)
 	}
 }
+
+func TestSince(t *testing.T) {
+	for release, want := range map[string]bool{
+		"6.14.0": true, "6.14.0-rc1+": true, "6.18.44-cloud": true, "7.0.1": true, "10.2": true,
+		"6.13.12": false, "6.1.0-56-cloud-amd64": false, "5.15.0-101-generic": false, "4.4.0": false, "unknown": false, "": false,
+	} {
+		if got := since(release, 6, 14); got != want {
+			t.Errorf("%q is Linux 6.14 or later: got %v, want %v", release, got, want)
+		}
+	}
+}

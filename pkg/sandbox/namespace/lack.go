@@ -106,3 +106,13 @@ func kernel() string {
 	}
 	return unix.ByteSliceToString(u.Release[:])
 }
+
+// since tells whether a kernel's release, e.g. "6.1.0-28-amd64", is a version or a later
+// one. What can't be read is none.
+func since(release string, major, minor int) bool {
+	var a, b int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &a, &b); n != 2 {
+		return false
+	}
+	return a > major || a == major && b >= minor
+}

@@ -116,10 +116,11 @@ func spare(processes int) int { return processes + processes/8 + 64 }
 const leastPIDMax = 301
 
 // boundProcesses has the kernel stop what makes processes faster than a supervisor
-// counts them: pid_max belongs to the namespace since Linux 6.14, and before that is
-// the machine's, which nobody here can change.
+// counts them: pid_max belongs to the namespace since Linux 6.14. Before that it is the
+// machine's, and root could write it from in here: the kernel asks for the host's root
+// alone, and for no capability.
 func (set *setup) boundProcesses() {
-	if set.Off.Has(userNamespace) {
+	if set.Off.Has(userNamespace) || !since(kernel(), 6, 14) {
 		return
 	}
 	_ = os.WriteFile("/proc/sys/kernel/pid_max", []byte(strconv.Itoa(max(leastPIDMax, spare(set.Limits.Processes)))), 0)
