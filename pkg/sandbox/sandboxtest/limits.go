@@ -35,10 +35,13 @@ func limits(t *testing.T, k *kit) {
 		{"memory that is enough", sandbox.Limits{Memory: 512 * mib}, []string{"eat", "1", "100"}, ""},
 		{"memory of several processes", sandbox.Limits{Memory: 256 * mib}, []string{"eat", "6", "80"}, "memory (256 MiB)"},
 		{"memory in a temporary file system", sandbox.Limits{Memory: 128 * mib}, []string{"fill-all", "100", "/tmp/a", "/dev/shm/b", "/run/c"}, "memory (128 MiB)"},
+		{"memory of a process whose end nobody minds", sandbox.Limits{Memory: 128 * mib}, []string{"ignore", "eat", "1", "400"}, "memory (128 MiB)"},
 		{"processes", sandbox.Limits{Processes: 60}, []string{"fork", "500"}, "processes (60)"},
+		{"processes that nobody minds", sandbox.Limits{Processes: 60}, []string{"ignore", "fork", "500"}, "processes (60)"},
 		{"processes that are few enough", sandbox.Limits{Processes: 400}, []string{"fork", "10"}, ""},
 		{"disk", sandbox.Limits{Disk: 20 * mib}, []string{"fill-all", "15", "a", "b", "c"}, "disk (20 MiB)"},
 		{"disk by one file", sandbox.Limits{Disk: 20 * mib}, []string{"fill-all", "50", "a"}, "disk (20 MiB)"},
+		{"disk by one file that is a hole", sandbox.Limits{Disk: 20 * mib}, []string{"grow", "20", "a"}, "disk (20 MiB)"},
 		{"disk that is enough", sandbox.Limits{Disk: 100 * mib}, []string{"fill-all", "20", "a", "b"}, ""},
 		{"open files that are few enough", sandbox.Limits{OpenFiles: 100}, []string{"open", "60"}, ""},
 	} {

@@ -74,6 +74,7 @@ func Run(t *testing.T, b sandbox.Backend) {
 		{"processors are as many as asked for", processors},
 		{"limits are kept and named", limits},
 		{"limits have defaults", limitDefaults},
+		{"settings of the machine stay as they are", machineSettings},
 		{"host's network only when asked for", hostNetwork},
 	} {
 		t.Run(p.promise, func(t *testing.T) { p.test(t, k) })
@@ -1238,5 +1239,33 @@ func hostNetwork(t *testing.T, k *kit) {
 	}
 	if got := with.must("read", "/etc/resolv.conf"); strings.TrimSuffix(string(want), "\n") != got {
 		t.Errorf("/etc/resolv.conf: got %q, want the host's %q", got, want)
+	}
+}
+
+// machineSettings holds that what a sandbox sets for itself is its own: some of these
+// belong to a namespace since a late version of the kernel only, or to none, and root may
+// write them from inside all the same.
+func machineSettings(t *testing.T, k *kit) {
+	settings := func() string {
+		var text strings.Builder
+		for _, name := range []string{
+			"kernel/core_pattern", "kernel/domainname", "kernel/hostname", "kernel/pid_max", "kernel/threads-max", "kernel/shmmax", "kernel/msgmax",
+			"fs/file-max", "fs/nr_open", "fs/mqueue/queues_max", "vm/overcommit_memory", "net/ipv4/ip_unprivileged_port_start", "net/ipv4/ip_forward",
+			"user/max_user_namespaces", "user/max_pid_namespaces", "user/max_cgroup_namespaces",
+		} {
+			if value, err := os.ReadFile("/proc/sys/" + name); err == nil {
+				fmt.Fprintf(&text, "%s: %s", name, value)
+			}
+		}
+		return text.String()
+	}
+	before := settings()
+	if !strings.Contains(before, "kernel/pid_max: ") {
+		t.Fatalf("the settings can't be read, so this tests nothing: %s", before)
+	}
+	o := k.open(t, sandbox.Spec{Limits: sandbox.Limits{Processes: 60, OpenFiles: 100, Memory: 256 << 20}, CPUs: 1})
+	o.must("state")
+	if after := settings(); after != before {
+		t.Errorf("settings of the machine changed:\n%s", cmp.Diff(before, after))
 	}
 }

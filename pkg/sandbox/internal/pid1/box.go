@@ -219,7 +219,7 @@ func (b *Box) Run(ctx context.Context, c sandbox.Command) error {
 		ctx, cancel = context.WithTimeoutCause(ctx, c.Timeout, reached("time ("+short(c.Timeout)+")"))
 		defer cancel()
 	}
-	ctx, measured := b.watchDisk(ctx)
+	ctx, measure := b.watchDisk(ctx)
 	s, err := newStreams(c, &b.o)
 	if err != nil {
 		return err
@@ -231,7 +231,7 @@ func (b *Box) Run(ctx context.Context, c sandbox.Command) error {
 	before := b.o.Group.Counts()
 	a, err := b.ask(ctx, []any{&r}, int(s.inside[0].Fd()), int(s.inside[1].Fd()), int(s.inside[2].Fd()))
 	copied := s.finish()
-	full := measured()
+	disk := measure()
 	exit := &sandbox.ExitError{Argv: c.Argv, Code: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL.String()}
 	if err != nil {
 		if limit, ok := err.(reached); ok {
@@ -244,13 +244,16 @@ func (b *Box) Run(ctx context.Context, c sandbox.Command) error {
 		}
 		return err
 	}
+	// A command may take no notice of what the kernel did to one of its processes: what
+	// it made is another thing then than on a machine with a supervisor, or with more memory.
+	met := b.o.Group.Counts().Since(before)
 	switch {
 	case a.Status.Signaled():
 		exit.Code, exit.Signal = 128+int(a.Status.Signal()), a.Status.Signal().String()
 		if a.Status.Signal() == syscall.SIGXFSZ && b.o.Limits.Disk > 0 {
-			full = true // one file alone was too large
+			disk = over // one file alone was too large
 		}
-	case a.Status.ExitStatus() != 0 || a.Limit != "" || full:
+	case a.Status.ExitStatus() != 0 || a.Limit != "" || disk == over || met != "":
 		exit.Code, exit.Signal = a.Status.ExitStatus(), ""
 	default:
 		return copied
@@ -258,10 +261,10 @@ func (b *Box) Run(ctx context.Context, c sandbox.Command) error {
 	switch {
 	case a.Limit != "":
 		exit.Limit = b.limitOf(a.Limit)
-	case full:
+	case disk != fits:
 		exit.Limit = b.limitOf("disk")
 	default:
-		exit.Limit = b.limitOf(b.o.Group.Counts().Since(before))
+		exit.Limit = b.limitOf(met)
 	}
 	return exit
 }

@@ -15,12 +15,21 @@ const (
 	restTimes = 20
 )
 
+// measured is how full the work folder is when a command has ended.
+type measured int
+
+const (
+	fits measured = iota
+	brim          // a file is as large as one may be: whoever failed was refused more
+	over
+)
+
 // watchDisk ends the context when the work folder holds more than it may. The function
-// that it gives stops that, measures once more, and says whether it is too much.
-func (b *Box) watchDisk(ctx context.Context) (context.Context, func() bool) {
+// that it gives stops that and measures once more.
+func (b *Box) watchDisk(ctx context.Context) (context.Context, func() measured) {
 	limit := b.o.Limits.Disk
 	if limit <= 0 || b.o.Work == "" {
-		return ctx, func() bool { return false }
+		return ctx, func() measured { return fits }
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
@@ -28,7 +37,7 @@ func (b *Box) watchDisk(ctx context.Context) (context.Context, func() bool) {
 		defer close(done)
 		for {
 			start := time.Now()
-			if used(ctx, b.o.Work, limit) > limit {
+			if sum, _ := used(ctx, b.o.Work, limit); sum > limit {
 				cancel(reached(b.limitOf("disk")))
 				return
 			}
@@ -39,17 +48,23 @@ func (b *Box) watchDisk(ctx context.Context) (context.Context, func() bool) {
 			}
 		}
 	}()
-	return ctx, func() bool {
+	return ctx, func() measured {
 		cancel(nil)
 		<-done
-		return used(context.Background(), b.o.Work, limit) > limit
+		switch sum, largest := used(context.Background(), b.o.Work, limit); {
+		case sum > limit:
+			return over
+		case largest >= limit:
+			return brim
+		}
+		return fits
 	}
 }
 
-// used is what the files below a folder take on the disk, in bytes; it stops counting
-// past enough. What is not to be seen (of another user's) is not counted.
-func used(ctx context.Context, dir string, enough int64) int64 {
-	var sum int64
+// used is what the files below a folder take on the disk, in bytes, and the size of the
+// largest; it stops counting past enough. What is not to be seen (of another user's) is
+// not counted.
+func used(ctx context.Context, dir string, enough int64) (sum, largest int64) {
 	seen := map[uint64]bool{} // files of several names
 	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if sum > enough || ctx.Err() != nil {
@@ -70,7 +85,10 @@ func used(ctx context.Context, dir string, enough int64) int64 {
 			seen[st.Ino] = true
 		}
 		sum += st.Blocks * 512
+		if d.Type().IsRegular() {
+			largest = max(largest, st.Size)
+		}
 		return nil
 	})
-	return sum
+	return sum, largest
 }

@@ -41,6 +41,12 @@ func eat(a []string) error {
 	return err
 }
 
+// ignore runs the probe with the arguments, and takes no notice of how that ends.
+func ignore(a []string) error {
+	_ = exec.Command("/proc/self/exe", a...).Run()
+	return nil
+}
+
 // forkMany has a number of processes at once, for a while.
 func forkMany(a []string) error {
 	n, err := strconv.Atoi(a[0])
@@ -108,4 +114,22 @@ func twoNumbers(a []string) (int, int, error) {
 	}
 	y, err := strconv.Atoi(a[1])
 	return x, y, err
+}
+
+// grow makes a file of so many MiB that is one hole, and writes behind it.
+func grow(a []string) error {
+	mib, err := strconv.ParseInt(a[0], 10, 64)
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(a[1])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Truncate(mib << 20); err != nil {
+		return err
+	}
+	_, err = f.WriteAt([]byte("more"), mib<<20)
+	return err
 }

@@ -130,6 +130,8 @@ var commands = map[string]func([]string) error{
 	"processes": processes,
 	"eat":       eat,
 	"fork":      forkMany,
+	"ignore":    ignore,
+	"grow":      grow,
 	"open":      openMany,
 	"fill-all":  fillAll,
 	"loopback":  loopback,
