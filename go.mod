@@ -61,10 +61,12 @@ require (
 // Tests.
 require (
 	github.com/google/go-cmp v0.7.0
+	github.com/in-toto/attestation v1.2.0
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	github.com/spdx/tools-golang v0.5.7
 	golang.org/x/net v0.62.0
+	google.golang.org/protobuf v1.36.11
 )
 
 require (

@@ -18,7 +18,8 @@ import (
 )
 
 // builtRecipe is what .melange.yaml in a package's control section says: the
-// recipe as it was built, with nothing left to decide, and its environment's lock.
+// recipe as it was built, with nothing left to decide, and its environment's lock. It is
+// in melange's language and no more than that, since melange reads it strictly.
 type builtRecipe struct {
 	Package     builtPackage      `yaml:"package"`
 	Network     string            `yaml:"network,omitempty"` // why the build could use it
@@ -42,8 +43,15 @@ type builtEnvironment struct {
 	Contents struct {
 		Packages []string `yaml:"packages"`
 	} `yaml:"contents"`
+	// Annotations tell the checksum of each package, under checksumKey and its name.
+	Annotations map[string]string `yaml:"annotations,omitempty"`
 	Environment map[string]string `yaml:"environment,omitempty"`
 }
+
+// checksumKey begins the annotations of an environment that tell the identity of a package
+// (repo.Locked.Identity): what the plan's ID covers, so that the same plan gives the same
+// bytes whoever signed the packages and however their own environments changed.
+const checksumKey = "com.github.tarn-build.checksum."
 
 type builtSubpackage struct {
 	Name     string      `yaml:"name"`
@@ -69,6 +77,12 @@ func embeddedRecipe(p *plan.Plan) ([]byte, error) {
 		r.Package.Copyright = append(r.Package.Copyright, builtLicense{l.License})
 	}
 	r.Environment.Contents.Packages = p.Environment.Names()
+	for _, l := range p.Environment {
+		if r.Environment.Annotations == nil {
+			r.Environment.Annotations = map[string]string{}
+		}
+		r.Environment.Annotations[checksumKey+l.Name] = l.Identity
+	}
 	r.Environment.Environment = s.Environment.Env
 	for i, o := range s.Packages {
 		var steps []builtStep

@@ -177,6 +177,9 @@ func (c *composer) config(layers []Layer) ([]byte, error) {
 	return json.Marshal(file)
 }
 
+// baseKey is the annotation that tells on which image this one stands.
+const baseKey = "org.opencontainers.image.base.digest"
+
 // comment says in the image's history what a layer holds.
 func (l *Layer) comment() string {
 	switch n := len(l.Packages); {
@@ -239,7 +242,7 @@ func (c *composer) manifest(config []byte, layers []Layer) ([]byte, error) {
 		m.Annotations = map[string]string{}
 	}
 	if c.o.Base != nil {
-		m.Annotations["org.opencontainers.image.base.digest"] = c.o.Base.Digest
+		m.Annotations[baseKey] = c.o.Base.Digest
 	}
 	m.Annotations[createdKey] = c.o.Epoch.UTC().Format("2006-01-02T15:04:05Z")
 	for _, l := range layers {

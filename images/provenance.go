@@ -1,11 +1,17 @@
 package images
 
 import (
+	"bytes"
+	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/package-url/packageurl-go"
 	"gopkg.in/yaml.v3"
 
@@ -13,7 +19,7 @@ import (
 )
 
 // buildType says how to read the provenance: what Provenance writes.
-const buildType = "https://github.com/tarn-build/tarn/images/provenance@v1"
+const buildType = "https://github.com/tarn-build/tarn/images/provenance@v2"
 
 // provenance is the predicate of SLSA's provenance, version 1 (slsa.dev/spec/v1.0/provenance).
 type provenance struct {
@@ -63,16 +69,30 @@ type builtPackage struct {
 type builtRecipe struct {
 	Text        string     `json:"text"`                  // the script: nothing in it is left to decide
 	Sources     []resource `json:"sources,omitempty"`     // what it fetched
-	Environment []string   `json:"environment,omitempty"` // the packages it was built in, NAME=VERSION
+	Environment []resource `json:"environment,omitempty"` // the packages it was built in; without a digest where it does not tell
 }
+
+// What is taken of a package where not its file is known: names of algorithms of our own,
+// which in-toto lets (digest_set.md there).
+const (
+	digestOfControl = "apkControlSha1" // of the control section, which names the package in an index of apk's
+	digestOfData    = "apkDataSha256"  // of the data section: what the package installs
+	digestOfADB     = "apkAdbSha256"   // of a package of version 3, as its index has it
+	digestOfSeed    = "tarnSeedSha256" // of the list of what a seed is made of, by SHA-256
+)
 
 // recipeFile is where a package's control section holds its recipe.
 const recipeFile = ".melange.yaml"
 
+// checksumKey begins the annotations in such a recipe's environment that tell the checksum
+// of a package; those of melange have none.
+const checksumKey = "com.github.tarn-build.checksum."
+
 // Provenance is the SLSA provenance (version 1, the predicate) of the images of one image
-// file: the file, every package by digest, and for each the recipe, the digests of its
-// sources and its environment as the package holds them. version is tarn's. Packages that
-// hold no recipe are there without one. The same images give the same bytes.
+// file: the file, the base image, every package that was added by digest, and for each the
+// recipe, the digests of its sources and of its environment as the package holds them.
+// version is tarn's. Packages that hold no recipe are there without one. The same images
+// give the same bytes.
 func Provenance(version string, images ...*Image) ([]byte, error) {
 	var p provenance
 	d := &p.BuildDefinition
@@ -91,6 +111,13 @@ func Provenance(version string, images ...*Image) ([]byte, error) {
 	for _, image := range images {
 		d.Parameters.Image, d.Parameters.Name = image.spec, image.About.Name
 		d.Parameters.Architectures = append(d.Parameters.Architectures, string(image.About.Arch))
+		base, err := image.base()
+		if err != nil {
+			return nil, fmt.Errorf("provenance of %s: %w", image.About.Name, err)
+		}
+		if base != nil {
+			add(*base)
+		}
 		for _, from := range image.from {
 			built, recipe, err := image.builtPackage(from)
 			if err != nil {
@@ -102,12 +129,43 @@ func Provenance(version string, images ...*Image) ([]byte, error) {
 				continue
 			}
 			d.Internal.Recipes[built.Recipe] = *recipe
-			for _, s := range recipe.Sources {
-				add(s)
+			for _, r := range slices.Concat(recipe.Sources, recipe.Environment) {
+				add(r)
 			}
 		}
 	}
 	return json.Marshal(p)
+}
+
+// base is the image that this one is put on top of, or nil.
+func (i *Image) base() (*resource, error) {
+	m, err := v1.ParseManifest(bytes.NewReader(i.Manifest))
+	if err != nil {
+		return nil, err
+	}
+	r := &resource{Name: "base image"}
+	r.digest("sha256", strings.TrimPrefix(m.Annotations[baseKey], "sha256:"))
+	if r.Digest == nil {
+		return nil, nil
+	}
+	return r, nil
+}
+
+// digest adds a digest in hexadecimal, where it is one of its algorithm: who checks the
+// provenance refuses all of it for one that is not.
+func (r *resource) digest(algorithm, text string) {
+	sizes := map[string]int{
+		"sha256": sha256.Size, "sha512": sha512.Size, "gitCommit": sha1.Size,
+		digestOfControl: sha1.Size, digestOfData: sha256.Size, digestOfADB: sha256.Size, digestOfSeed: sha256.Size,
+	}
+	text = strings.ToLower(text)
+	if raw, err := hex.DecodeString(text); err != nil || len(raw) != sizes[algorithm] {
+		return
+	}
+	if r.Digest == nil {
+		r.Digest = map[string]string{}
+	}
+	r.Digest[algorithm] = text
 }
 
 // builtPackage reads what a package says of itself. It is checked against the index
@@ -154,13 +212,41 @@ func readRecipe(text []byte) builtRecipe {
 		return recipe
 	}
 	document := root.Content[0]
-	if packages := value(value(value(document, "environment"), "contents"), "packages"); packages != nil {
+	environment := value(document, "environment")
+	if packages := value(value(environment, "contents"), "packages"); packages != nil {
 		for _, n := range packages.Content {
-			recipe.Environment = append(recipe.Environment, n.Value)
+			if n.Value == "" {
+				continue
+			}
+			recipe.Environment = append(recipe.Environment, environmentPackage(n.Value, value(environment, "annotations")))
 		}
 	}
 	recipe.Sources = sources(document, nil, 0)
 	return recipe
+}
+
+// environmentPackage is a package of an environment, NAME=VERSION, and its checksum.
+func environmentPackage(text string, annotations *yaml.Node) resource {
+	name, version, _ := strings.Cut(text, "=")
+	if name == "" || strings.ContainsAny(name, "<>~!@ ") {
+		return resource{Name: text} // of others, and not exact
+	}
+	r := resource{Name: name, URI: packageurl.NewPackageURL("apk", "", name, version, nil, "").ToString()}
+	checksum := scalar(annotations, checksumKey+name)
+	kind, digest, _ := strings.Cut(checksum, ":")
+	switch kind {
+	case "data":
+		r.digest(digestOfData, digest)
+	case "sha256":
+		r.digest(digestOfADB, digest)
+	case "seed":
+		r.digest(digestOfSeed, digest)
+	default:
+		if sum, err := apk.ParseChecksum(checksum); err == nil {
+			r.digest(digestOfControl, hex.EncodeToString(sum[:]))
+		}
+	}
+	return r
 }
 
 // maxRecipeDepth is how deep steps stand in each other; recipes of others have five levels.
@@ -175,11 +261,9 @@ func sources(n *yaml.Node, all []resource, depth int) []resource {
 		switch uses := value(n, "uses"); {
 		case uses == nil:
 		case uses.Value == "fetch":
-			r := resource{URI: scalar(with, "uri"), Digest: map[string]string{}}
+			r := resource{URI: scalar(with, "uri")}
 			for _, algorithm := range []string{"sha256", "sha512"} {
-				if digest := scalar(with, "expected-"+algorithm); digest != "" {
-					r.Digest[algorithm] = digest
-				}
+				r.digest(algorithm, scalar(with, "expected-"+algorithm))
 			}
 			all = append(all, r)
 		case uses.Value == "git-checkout":
@@ -187,9 +271,7 @@ func sources(n *yaml.Node, all []resource, depth int) []resource {
 			if tag := scalar(with, "tag"); tag != "" {
 				r.URI += "@" + tag
 			}
-			if commit := scalar(with, "expected-commit"); commit != "" {
-				r.Digest = map[string]string{"gitCommit": commit}
-			}
+			r.digest("gitCommit", scalar(with, "expected-commit"))
 			all = append(all, r)
 		}
 	}

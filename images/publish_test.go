@@ -9,6 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+	slsav1 "github.com/in-toto/attestation/go/predicates/provenance/v1"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/tarn-build/tarn/images"
 	"github.com/tarn-build/tarn/pkg/apk"
@@ -89,22 +91,29 @@ func TestIndex(t *testing.T) {
 	}
 }
 
-const recipe = `package:
+// recipe is one of a package; what stands between @ is a digest of the digits given.
+var recipe = strings.NewReplacer("@DATA@", digits("d", 64), "@SEED@", digits("5", 64), "@ADB@", digits("b", 64), "@SHA256@", digits("a", 64), "@COMMIT@", digits("c", 40), "@SHA512@", digits("e", 128)).Replace(`package:
   name: hello
 environment:
   contents:
-    packages: [gcc=12-r0, make=4.4-r1]
+    packages: [gcc=12-r0, make=4.4-r1, musl=1.2.5-r0, seed=1-r0, tool=3-r0, any>1]
+  annotations:
+    com.github.tarn-build.checksum.make: Q1AAECAwQFBgcICQoLDA0ODxAREhM=
+    com.github.tarn-build.checksum.musl: data:@DATA@
+    com.github.tarn-build.checksum.seed: seed:@SEED@
+    com.github.tarn-build.checksum.tool: sha256:@ADB@
+    com.github.tarn-build.checksum.gcc: data:odd
 pipeline:
   - uses: fetch
     with:
       uri: https://example.org/hello-1.tar.gz
-      expected-sha256: aaaa
+      expected-sha256: @SHA256@
   - pipeline:
       - uses: git-checkout
         with:
           repository: https://example.org/more.git
           tag: v2
-          expected-commit: bbbb
+          expected-commit: @COMMIT@
   - runs: make
 subpackages:
   - name: hello-data
@@ -112,8 +121,20 @@ subpackages:
       - uses: fetch
         with:
           uri: https://example.org/data.zip
-          expected-sha512: cccc
-`
+          expected-sha512: @SHA512@
+  - pipeline:
+      - uses: fetch
+        with:
+          uri: https://example.org/later.zip
+          expected-sha256: none
+`)
+
+func digits(digit string, n int) string { return strings.Repeat(digit, n) }
+
+type dependency struct {
+	Name, URI string
+	Digest    map[string]string
+}
 
 // TestProvenance tells of each package by what recipe, of which sources and in what
 // environment it was built, and says so where it does not know.
@@ -138,17 +159,14 @@ func TestProvenance(t *testing.T) {
 				Packages []struct{ Name, SHA256, Recipe string }
 				Recipes  map[string]struct {
 					Text        string
-					Environment []string
+					Environment []dependency
 					Sources     []struct {
 						URI    string
 						Digest map[string]string
 					}
 				}
 			}
-			ResolvedDependencies []struct {
-				Name, URI string
-				Digest    map[string]string
-			}
+			ResolvedDependencies []dependency
 		}
 	}) {
 		t.Helper()
@@ -158,6 +176,14 @@ func TestProvenance(t *testing.T) {
 		}
 		if err := json.Unmarshal(data, &p); err != nil {
 			t.Fatal(err)
+		}
+		// In-toto's own reader knows each field, and holds digests against their algorithms.
+		var slsa slsav1.Provenance
+		if err := protojson.Unmarshal(data, &slsa); err != nil {
+			t.Fatal(err)
+		}
+		if err := slsa.Validate(); err != nil {
+			t.Error(err)
 		}
 		return p
 	}
@@ -182,7 +208,15 @@ func TestProvenance(t *testing.T) {
 	if diff := cmp.Diff(recipe, r.Text); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"gcc=12-r0", "make=4.4-r1"}, r.Environment); diff != "" {
+	environment := []dependency{
+		{Name: "gcc", URI: "pkg:apk/gcc@12-r0"},
+		{"make", "pkg:apk/make@4.4-r1", map[string]string{"apkControlSha1": "000102030405060708090a0b0c0d0e0f10111213"}},
+		{"musl", "pkg:apk/musl@1.2.5-r0", map[string]string{"apkDataSha256": digits("d", 64)}},
+		{"seed", "pkg:apk/seed@1-r0", map[string]string{"tarnSeedSha256": digits("5", 64)}},
+		{"tool", "pkg:apk/tool@3-r0", map[string]string{"apkAdbSha256": digits("b", 64)}},
+		{Name: "any>1"},
+	}
+	if diff := cmp.Diff(environment, r.Environment); diff != "" {
 		t.Error(diff)
 	}
 	var sources []string
@@ -191,12 +225,12 @@ func TestProvenance(t *testing.T) {
 			sources = append(sources, s.URI+" "+algorithm+" "+digest)
 		}
 	}
-	want := []string{"https://example.org/hello-1.tar.gz sha256 aaaa", "git+https://example.org/more.git@v2 gitCommit bbbb", "https://example.org/data.zip sha512 cccc"}
+	want := []string{"https://example.org/hello-1.tar.gz sha256 " + digits("a", 64), "git+https://example.org/more.git@v2 gitCommit " + digits("c", 40), "https://example.org/data.zip sha512 " + digits("e", 128)}
 	if diff := cmp.Diff(want, sources); diff != "" {
 		t.Error(diff)
 	}
-	if got := len(p.ResolvedDependencies); got != 4+3 {
-		t.Errorf("got %d dependencies, want 4 packages and 3 sources", got)
+	if got := len(p.ResolvedDependencies); got != 4+4+6 {
+		t.Errorf("got %d dependencies, want 4 packages, 4 sources and the 6 packages of an environment", got)
 	}
 	// An image that is recalled from the store says the same.
 	again := mustCompose(t, st, "contents: {packages: [hello]}\ncmd: hello\n",
@@ -217,7 +251,7 @@ func TestProvenanceOfMelange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`"gcc=15.2.0-r11"`, `{"uri":"git+https://github.com/makamaka/JSON@4.11","digest":{"gitCommit":"2e2812bb38a143ef2e0a553104c0a58a693f8ca7"}}`, `"commit":"36535284015e3319b91d6980663f26f46d32b63b"`} {
+	for _, want := range []string{`{"name":"gcc","uri":"pkg:apk/gcc@15.2.0-r11"}`, `{"uri":"git+https://github.com/makamaka/JSON@4.11","digest":{"gitCommit":"2e2812bb38a143ef2e0a553104c0a58a693f8ca7"}}`, `"commit":"36535284015e3319b91d6980663f26f46d32b63b"`} {
 		if !strings.Contains(string(data), want) {
 			t.Errorf("it does not tell of %s", want)
 		}

@@ -20,7 +20,7 @@ import (
 
 // version is raised whenever tarn makes other bytes of the same plan: another
 // layout of packages, another generated dependency.
-const version = 3
+const version = 4
 
 // Natives has a number for each step that tarn does itself. It is raised when the step
 // leaves another tree behind than before, and then the recipes that use it are built again.
