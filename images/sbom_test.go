@@ -5,32 +5,22 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	cdx "github.com/CycloneDX/cyclonedx-go"
 	"github.com/github/go-spdx/v2/spdxexp"
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/package-url/packageurl-go"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	spdxjson "github.com/spdx/tools-golang/json"
-	"github.com/spdx/tools-golang/spdx/v2/common"
-	spdx "github.com/spdx/tools-golang/spdx/v2/v2_3"
 	"github.com/spdx/tools-golang/spdxlib"
 
 	"github.com/tarn-build/tarn/images"
+	"github.com/tarn-build/tarn/images/imagetest"
 	"github.com/tarn-build/tarn/images/view"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/sbom"
 )
-
-// told is what one of the ways of telling says of an image: paths by their package, and
-// the packages.
-type told struct{ files, packages map[string]string }
 
 // The root file system, apk's database in it, the SPDX and the CycloneDX document speak of
 // the same files and packages, whoever made the packages.
@@ -73,184 +63,31 @@ func equalSets(t *testing.T, image *images.Image, packages int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The root file system, and who the image itself says owns each file.
-	root := told{map[string]string{}, map[string]string{}}
-	listed := map[string]string{}
+	all, err := imagetest.EqualSets(contents, image.SBOM, image.CycloneDX)
+	if err != nil {
+		t.Error(err)
+	}
+	// Who the image itself says owns each file.
+	own := imagetest.Told{Files: map[string]string{}, Packages: map[string]string{}}
 	var list bytes.Buffer
 	if err := image.List(&list); err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(list.String()) {
-		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), " (edited)")
-		listed[strings.TrimPrefix(strings.Fields(line)[2], "/")] = line[strings.LastIndexByte(line, ' ')+1:]
-	}
-	for n := range contents.Tree.All() {
-		if !n.Mode.IsDir() {
-			root.files[n.Path] = listed[n.Path]
+		if strings.HasPrefix(line, "d") {
+			continue
 		}
+		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), " (edited)")
+		own.Files[strings.TrimPrefix(strings.Fields(line)[2], "/")] = line[strings.LastIndexByte(line, ' ')+1:]
 	}
 	for _, p := range image.About.Packages {
-		root.packages[p.Name] = string(p.Version)
+		own.Packages[p.Name] = string(p.Version)
 	}
-	if len(root.packages) != packages+1 {
-		t.Errorf("%d packages, want %d and the composer's own", len(root.packages), packages)
+	if diff := cmp.Diff(own, all); diff != "" {
+		t.Errorf("-composer +root file system:\n%s", diff)
 	}
-	// The database, as a real apk reads it.
-	database := told{map[string]string{}, map[string]string{}}
-	for _, p := range contents.Packages {
-		database.packages[p.Name] = p.Version
-		if len(p.Missing) > 0 {
-			t.Errorf("%s: the database has files that are not there: %v", p.Name, p.Missing)
-		}
-	}
-	for n := range contents.Tree.All() {
-		if !n.Mode.IsDir() && n.Owner != "" {
-			database.files[n.Path] = n.Owner
-		}
-	}
-	for name, told := range map[string]told{"database": database, "SPDX": tellSPDX(t, image, contents), "CycloneDX": tellCycloneDX(t, image, contents)} {
-		if diff := cmp.Diff(root.files, told.files); diff != "" {
-			t.Errorf("files: -root file system +%s:\n%s", name, diff)
-		}
-		if diff := cmp.Diff(root.packages, told.packages); diff != "" {
-			t.Errorf("packages: -image +%s:\n%s", name, diff)
-		}
-	}
-}
-
-// tellSPDX reads the SPDX document with SPDX's own library, and holds that every package
-// has a licence, a package-url, a checksum and a source, and every file its digests.
-func tellSPDX(t *testing.T, image *images.Image, contents *view.Contents) told {
-	t.Helper()
-	doc, err := spdxjson.Read(bytes.NewReader(image.SBOM))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := told{map[string]string{}, map[string]string{}}
-	names := map[common.ElementID]string{}
-	sourced := map[common.ElementID]bool{}
-	for _, p := range doc.Packages {
-		for _, r := range p.PackageExternalReferences {
-			if url, err := packageurl.FromString(r.Locator); err == nil && url.Type == "apk" && p.PrimaryPackagePurpose == "INSTALL" {
-				names[p.PackageSPDXIdentifier] = p.PackageName
-				d.packages[p.PackageName] = p.PackageVersion
-			}
-		}
-	}
-	files := map[common.ElementID]*spdx.File{}
-	for _, f := range doc.Files {
-		files[f.FileSPDXIdentifier] = f
-	}
-	for _, r := range doc.Relationships {
-		from, to := r.RefA.ElementRefID, r.RefB.ElementRefID
-		switch {
-		case r.Relationship == "GENERATED_FROM":
-			sourced[from] = true
-		case r.Relationship == "CONTAINS" && files[to] != nil:
-			name := strings.TrimPrefix(files[to].FileName, "./")
-			if d.files[name] != "" {
-				t.Errorf("SPDX: /%s belongs to %s and %s", name, d.files[name], names[from])
-			}
-			d.files[name] = names[from]
-			sums := map[string]string{}
-			for _, c := range files[to].Checksums {
-				sums[string(c.Algorithm)] = c.Value
-			}
-			n, _ := contents.Tree.Lstat(name)
-			if n != nil && n.Mode.IsRegular() && (sums["SHA256"] != n.Sum || sums["SHA1"] != contents.Files[name].SHA1) {
-				t.Errorf("SPDX: /%s has %v, want %s and %s", name, sums, n.Sum, contents.Files[name].SHA1)
-			}
-		}
-	}
-	for _, p := range doc.Packages {
-		name := names[p.PackageSPDXIdentifier]
-		if name == "" {
-			continue
-		}
-		if !sourced[p.PackageSPDXIdentifier] {
-			t.Errorf("SPDX: %s has no source", name)
-		}
-		if len(p.PackageChecksums) == 0 {
-			t.Errorf("SPDX: %s has no checksum", name)
-		}
-		if p.PackageLicenseDeclared == "" || p.PackageLicenseDeclared == "NOASSERTION" && !images.IsOwnPackage(name) {
-			t.Errorf("SPDX: %s has the licence %q", name, p.PackageLicenseDeclared)
-		}
-		if p.FilesAnalyzed && p.PackageVerificationCode == nil {
-			t.Errorf("SPDX: %s has files and no code that verifies them", name)
-		}
-	}
-	if len(files) != len(d.files) {
-		t.Errorf("SPDX: %d files, %d of them of packages", len(files), len(d.files))
-	}
-	return d
-}
-
-// tellCycloneDX reads the CycloneDX document with its own library, after its official
-// schema has found nothing wrong.
-func tellCycloneDX(t *testing.T, image *images.Image, _ *view.Contents) told {
-	t.Helper()
-	checkCycloneDX(t, image.CycloneDX)
-	var bom cdx.BOM
-	if err := cdx.NewBOMDecoder(bytes.NewReader(image.CycloneDX), cdx.BOMFileFormatJSON).Decode(&bom); err != nil {
-		t.Fatal(err)
-	}
-	d := told{map[string]string{}, map[string]string{}}
-	for _, c := range *bom.Components {
-		if c.Type != cdx.ComponentTypeLibrary {
-			continue
-		}
-		d.packages[c.Name] = c.Version
-		if !strings.HasPrefix(c.PackageURL, "pkg:apk/") || c.Hashes == nil || c.ExternalReferences == nil || c.Licenses == nil && !images.IsOwnPackage(c.Name) {
-			t.Errorf("CycloneDX: %s lacks a package-url, hash, licence or source: %+v", c.Name, c)
-		}
-		if c.Components == nil {
-			continue
-		}
-		for _, f := range *c.Components {
-			d.files[strings.TrimPrefix(f.Name, "/")] = c.Name
-		}
-	}
-	return d
-}
-
-// checkCycloneDX holds a document against the official schema of its version. What is
-// defined elsewhere for cryptography is left open: these documents say nothing of it.
-func checkCycloneDX(t *testing.T, data []byte) {
-	t.Helper()
-	c := jsonschema.NewCompiler()
-	c.AssertFormat()
-	dir := filepath.Join("..", "pkg", "sbom", "testdata", "cyclonedx")
-	for _, name := range []string{"bom-1.7.schema.json", "spdx.schema.json", "jsf-0.82.schema.json"} {
-		text, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		schema, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.AddResource("http://cyclonedx.org/schema/"+name, schema); err != nil {
-			t.Fatal(err)
-		}
-	}
-	open, err := jsonschema.UnmarshalJSON(strings.NewReader(`{"definitions": {"algorithmFamiliesEnum": {}, "ellipticCurvesEnum": {}}}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.AddResource("http://cyclonedx.org/schema/cryptography-defs.schema.json", open); err != nil {
-		t.Fatal(err)
-	}
-	schema, err := c.Compile("http://cyclonedx.org/schema/bom-1.7.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := schema.Validate(document); err != nil {
-		t.Errorf("CycloneDX: %v", err)
+	if len(own.Packages) != packages+1 {
+		t.Errorf("%d packages, want %d and the composer's own", len(own.Packages), packages)
 	}
 }
 
@@ -284,7 +121,9 @@ func TestIndexDocuments(t *testing.T) {
 	if variants != 2 || len(doc.ExternalDocumentReferences) != 2 {
 		t.Errorf("%d variants and %d documents, want 2 and 2", variants, len(doc.ExternalDocumentReferences))
 	}
-	checkCycloneDX(t, cyclone)
+	if err := imagetest.CheckCycloneDX(cyclone); err != nil {
+		t.Error(err)
+	}
 	var bom struct {
 		Components []struct{ Version string } `json:"components"`
 	}
@@ -345,7 +184,9 @@ func TestDocumentsOfBadPackages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkCycloneDX(t, c)
+	if err := imagetest.CheckCycloneDX(c); err != nil {
+		t.Error(err)
+	}
 	s, err := sbom.Image(d)
 	if err != nil {
 		t.Fatal(err)

@@ -141,6 +141,8 @@ func TestScripts(t *testing.T) {
 			"nowhere":   nowhere,
 			"registry":  startRegistry,
 			"referrers": referrers,
+
+			"equal-sets": equalSets,
 		},
 	})
 }
