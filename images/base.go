@@ -2,6 +2,7 @@ package images
 
 import (
 	"bytes"
+	"context"
 	"debug/elf"
 	"encoding/hex"
 	"errors"
@@ -25,8 +26,7 @@ type Base struct {
 	Config v1.ConfigFile
 	Layers []Layer // their bytes lie in the store
 	// Tree is what the layers hold, laid over each other. A node's owner is the package
-	// that has it in the database. Content is needed of apk's database, of lists of users,
-	// of documents in packages, and of what a script of a package may read.
+	// that has it in the database. Content that is not at hand is read out of the layers.
 	Tree     *rootfs.Tree
 	Packages []*apk.Entry      // of the database
 	Database string            // the folder that it lies in, e.g. usr/lib/apk/db
@@ -36,6 +36,7 @@ type Base struct {
 	SHA1     map[string]string // of files, by path, in hexadecimal
 
 	packages []*scanned
+	files    *baseFiles
 }
 
 // baseOwner owns what no package of a base has. It can be no package's name.
@@ -44,6 +45,7 @@ const baseOwner = "the base image"
 // Prepare makes a base ready to be composed on, for an architecture.
 func (b *Base) Prepare(st *store.Store, arch apk.Arch) error {
 	b.packages = nil
+	b.files = &baseFiles{st: st, layers: b.Layers, sizes: map[string]int64{}}
 	byName := map[string]*scanned{}
 	add := func(name string, info *apk.Info) *scanned {
 		p := &scanned{Package: rootfs.Package{Info: info}, st: st, libraries: map[int]*library{}, Marks: map[string]string{}}
@@ -69,6 +71,9 @@ func (b *Base) Prepare(st *store.Store, arch apk.Arch) error {
 			p = rest
 		}
 		e := rootfs.Entry{Path: n.Path, Inode: *n.Inode}
+		if n.Mode.IsRegular() && n.Content == nil {
+			e.Content = b.files.content(n.Sum, n.Size)
+		}
 		if link, twice := first[n.Inode]; twice && n.Mode.IsRegular() {
 			// A hard link is of the package that has the file.
 			p, e = link.of, rootfs.Entry{Path: n.Path, Inode: rootfs.Inode{Mode: n.Mode}, Hardlink: link.path}
@@ -84,10 +89,7 @@ func (b *Base) Prepare(st *store.Store, arch apk.Arch) error {
 		if program := b.Programs[n.Path]; program != "" {
 			p.Marks[n.Sum] = program
 		}
-		var sum apk.Checksum
-		if text, err := hex.DecodeString(b.SHA1[n.Path]); err == nil && len(text) == len(sum) {
-			copy(sum[:], text)
-		}
+		sum, _ := sha1Sum(b.SHA1[n.Path])
 		p.Entries, p.sums = append(p.Entries, e), append(p.sums, sum)
 	}
 	return nil
@@ -118,6 +120,38 @@ func (b *Base) scanned() []*scanned {
 // named are the packages of the base.
 func (b *Base) named() []*scanned {
 	return slices.DeleteFunc(slices.Clone(b.scanned()), func(p *scanned) bool { return p.Info.Name == baseOwner })
+}
+
+// unpack makes the content of all files ready to be read, and release gives it back.
+func (b *Base) unpack(ctx context.Context) error {
+	if b == nil {
+		return nil
+	}
+	return b.files.unpack(ctx)
+}
+
+func (b *Base) release() {
+	if b != nil {
+		b.files.release()
+	}
+}
+
+// sum is the SHA-1 of a regular file that is as the base has it, where it is known.
+func (b *Base) sum(n *rootfs.Node) (apk.Checksum, bool) {
+	if b == nil || n.Owner != baseOwner || n.Changed() || !n.Mode.IsRegular() {
+		return apk.Checksum{}, false
+	}
+	return sha1Sum(b.SHA1[n.Path])
+}
+
+// sha1Sum reads a SHA-1 in hexadecimal.
+func sha1Sum(text string) (sum apk.Checksum, known bool) {
+	raw, err := hex.DecodeString(text)
+	if err != nil || len(raw) != len(sum) {
+		return sum, false
+	}
+	copy(sum[:], raw)
+	return sum, true
 }
 
 func (b *Base) layers() []Layer {

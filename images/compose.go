@@ -60,9 +60,7 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 	if s.Contents.BaseImage != nil && o.Base == nil {
 		return nil, problems(s.Contents.Here.Key("baseimage").Problem("", "the base image is not at hand"))
 	}
-	if o.Base != nil && (o.RootFS || o.CPIO) {
-		return nil, problems(s.Contents.Here.Key("baseimage").Problem("unpack the layout, e.g. with umoci", "the root file system of an image on a base image is not written as one archive"))
-	}
+	defer o.Base.release()
 	for _, p := range packages {
 		if arch := p.Entry.Arch; arch != o.Arch && arch != "noarch" && arch != "" {
 			return nil, fmt.Errorf("%s is for %s, the image is for %s", p.Entry.FullName(), arch, o.Arch)
@@ -105,6 +103,7 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 	if err != nil {
 		return nil, err
 	}
+	c.takeOver()
 	image, err := c.describe(append(o.Base.layers(), layers...))
 	if err != nil {
 		return nil, err

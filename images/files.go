@@ -215,7 +215,8 @@ func isDatabase(p string) bool {
 }
 
 // own gives what no package brought to the own package, and writes apk's database, which
-// then has every path of the image.
+// then has every path of the image. What lies in a base image and is of none of its packages
+// is the own package's, too, and stays in the base's layers: see takeOver.
 func (c *composer) own() error {
 	p := c.packages[len(c.packages)-1]
 	if !p.isOwn() {
@@ -228,13 +229,14 @@ func (c *composer) own() error {
 	}
 	var database []*rootfs.Node
 	for n := range c.tree.All() {
-		if n.Owner != "" {
+		if n.Owner != "" && n.Owner != baseOwner {
 			continue
 		}
-		var sum apk.Checksum
+		sum, known := c.o.Base.sum(n)
 		switch in := isDatabase(n.Path); {
 		case in:
 			database = append(database, n)
+		case known:
 		case n.Mode.IsRegular():
 			var err error
 			if sum, err = contentSum(n.Inode); err != nil {
@@ -256,6 +258,20 @@ func (c *composer) own() error {
 		n.Adopt(p.Info.Name)
 	}
 	return nil
+}
+
+// takeOver gives what no package of a base image has to the own package, when the layers
+// are made: they are made by who brought what.
+func (c *composer) takeOver() {
+	if c.o.Base == nil {
+		return
+	}
+	own := c.packages[len(c.packages)-1].Info.Name
+	for n := range c.tree.All() {
+		if n.Owner == baseOwner {
+			n.Owner = own
+		}
+	}
 }
 
 // contentSum is the SHA-1 of a file, as apk's database has it.

@@ -29,6 +29,9 @@ func (c *composer) roots(ctx context.Context, i *Image) error {
 	if !c.o.RootFS && !c.o.CPIO {
 		return nil
 	}
+	if err := c.o.Base.unpack(ctx); err != nil {
+		return err
+	}
 	a := c.tree.Archive(rootfs.ArchiveOptions{})
 	how := c.spec.Layering.compression()
 	i.roots.Compression = how.name
