@@ -42,7 +42,8 @@ func (a *app) imageDiffCommand() *cobra.Command {
 		Long: `diff compares two images of each architecture that they have: packages, files with their
 modes, owners, links and attributes, sonames, files that give rights, configuration, size,
 and what their bills of materials say. Its exit code is 0 when nothing differs, 1 when
-something does, and 8 when a policy minds.
+something does, and 8 when a policy minds. How the files are divided into layers, and how
+these are compressed, is told, and is no difference: a container sees the same.
 
 --deny names what TO must not have where FROM has it not: setuid (setuid, setgid and
 capabilities), shell, package-manager, package (any further package), growth (growth=10% or
@@ -285,7 +286,15 @@ func (a *app) printDiff(d *imageDiff, from, to *looked, files bool) {
 		fmt.Fprintln(w, plain(fmt.Sprintf("%s: only %s has it", head, which)))
 		return
 	case d.Empty():
-		fmt.Fprintln(w, plain(head+": nothing differs"))
+		text := head + ": nothing differs"
+		pull := fmt.Sprintf("%s of %s to pull anew", shortSize(d.To.Pull-d.To.Shared), shortSize(d.To.Pull))
+		switch {
+		case d.Layers:
+			text += fmt.Sprintf(" but the layers that it lies in (%d -> %d): %s", d.From.Layers, d.To.Layers, pull)
+		case d.Stored:
+			text += " but how the layers are compressed: " + pull
+		}
+		fmt.Fprintln(w, plain(text))
 		return
 	}
 	fmt.Fprintln(w, plain(head))

@@ -35,8 +35,11 @@ type Difference struct {
 	Bill     []BillChange    `json:"sbom,omitempty"`
 	// Times is how many files differ in their time alone.
 	Times int `json:"times,omitempty"`
-	// Layers says that the same files lie in other layers.
+	// Layers says that the same files lie in other layers, Stored that the layers are the
+	// same and compressed in another way. Neither is a difference: what is in the images,
+	// and what a container sees, is the same.
 	Layers bool `json:"layers,omitempty"`
+	Stored bool `json:"stored,omitempty"`
 }
 
 // Total is an image in few numbers.
@@ -112,20 +115,31 @@ type BillChange struct {
 	To   *Component `json:"to,omitempty"`
 }
 
-// Empty reports whether nothing differs.
+// Empty reports whether nothing differs of what is in the images, however it is divided
+// into layers.
 func (d *Difference) Empty() bool {
-	return len(d.Packages)+len(d.Files)+len(d.Sonames)+len(d.Rights)+len(d.Config)+len(d.Bill)+d.Times == 0 && !d.Layers
+	return len(d.Packages)+len(d.Files)+len(d.Sonames)+len(d.Rights)+len(d.Config)+len(d.Bill)+d.Times == 0
 }
 
 // Compare tells what differs between two images.
 func Compare(a, b Side) *Difference {
 	d := &Difference{From: totalOf(a), To: totalOf(b)}
+	// A client knows a layer that it has by its digest as it is stored. Archives of docker
+	// save tell none.
+	stored := !slices.ContainsFunc(slices.Concat(a.Contents.Layers, b.Contents.Layers), func(l Layer) bool { return l.Digest == "" })
+	key := func(l Layer) string {
+		if stored {
+			return l.Digest
+		}
+		return l.DiffID
+	}
+	same := func(x, y Layer) bool { return key(x) == key(y) }
 	shared := map[string]int64{}
 	for _, l := range a.Contents.Layers {
-		shared[l.DiffID] = l.Size
+		shared[key(l)] = l.Size
 	}
 	for _, l := range b.Contents.Layers {
-		if size, both := shared[l.DiffID]; both {
+		if size, both := shared[key(l)]; both {
 			d.From.Shared += size
 			d.To.Shared += l.Size
 		}
@@ -137,6 +151,7 @@ func Compare(a, b Side) *Difference {
 	d.bill(a.Contents, b.Contents)
 	if len(d.Files) == 0 && d.Times == 0 {
 		d.Layers = !slices.EqualFunc(a.Contents.Layers, b.Contents.Layers, func(x, y Layer) bool { return x.DiffID == y.DiffID })
+		d.Stored = !d.Layers && !slices.EqualFunc(a.Contents.Layers, b.Contents.Layers, same)
 	}
 	return d
 }
