@@ -71,14 +71,16 @@ func (c *composer) libraries() error {
 			continue
 		}
 		seen[n.Path] = true
-		found, m, err := c.librariesIn(dir, n.Path, known)
-		if err != nil {
-			return err
+		for _, in := range append([]libraryFolder{{dir: dir, place: n.Path}}, c.subfolders(dir)...) {
+			found, m, err := c.librariesIn(in, known)
+			if err != nil {
+				return err
+			}
+			if len(found) > 0 && machine == (ldcache.Machine{}) {
+				machine = m
+			}
+			entries = append(entries, found...)
 		}
-		if len(found) > 0 && machine == (ldcache.Machine{}) {
-			machine = m
-		}
-		entries = append(entries, found...)
 	}
 	if len(entries) == 0 {
 		return nil
@@ -88,6 +90,44 @@ func (c *composer) libraries() error {
 		return err
 	}
 	return c.tree.WriteFile("etc/ld.so.cache", data, 0o644)
+}
+
+// libraryFolder is a folder that the loader looks into.
+type libraryFolder struct {
+	dir, place string // as it is written in the cache, and where it is
+	subfolder  string // the one of glibc-hwcaps that it is; else ""
+}
+
+// subfolders are those of dir that are for some processors: dir/glibc-hwcaps/NAME.
+func (c *composer) subfolders(dir string) []libraryFolder {
+	within := path.Join(dir, "glibc-hwcaps")
+	n, there := c.tree.Stat(within)
+	if !there || !n.Mode.IsDir() {
+		return nil
+	}
+	var folders, links []libraryFolder
+	for _, sub := range c.tree.Below(n.Path) {
+		if path.Dir(sub.Path) != n.Path {
+			continue
+		}
+		name := path.Base(sub.Path)
+		if to, there := c.tree.Stat(sub.Path); there && to.Mode.IsDir() {
+			found := libraryFolder{path.Join(within, name), to.Path, name}
+			if sub.Mode.IsDir() {
+				folders = append(folders, found)
+			} else {
+				links = append(links, found)
+			}
+		}
+	}
+	// A link counts where its folder does not.
+	all := folders
+	for _, l := range links {
+		if !slices.ContainsFunc(all, func(f libraryFolder) bool { return f.place == l.place }) {
+			all = append(all, l)
+		}
+	}
+	return all
 }
 
 // maxConfigurations is how deep files of ld.so.conf may include each other.
@@ -136,16 +176,17 @@ func (c *composer) libraryFolders(file string, dirs *[]string, depth int) error 
 
 // librariesIn gives the libraries directly in a folder under the names that they are
 // found by. Of several with one such name the file counts before a link, and then the
-// greater version; where the name itself is no path yet, it becomes a link.
-func (c *composer) librariesIn(dir, place string, known map[string]*library) ([]ldcache.Entry, ldcache.Machine, error) {
+// greater version; where the name itself is no path yet, it becomes a link, but not in a
+// subfolder of glibc-hwcaps: there the file is found as it is called.
+func (c *composer) librariesIn(in libraryFolder, known map[string]*library) ([]ldcache.Entry, ldcache.Machine, error) {
 	type candidate struct {
 		name string
 		link bool
 	}
 	best := map[string]candidate{}
 	var machine ldcache.Machine
-	for _, n := range c.tree.Below(place) {
-		if path.Dir(n.Path) != place || !mayBeLibrary(n.Path) {
+	for _, n := range c.tree.Below(in.place) {
+		if path.Dir(n.Path) != in.place || !mayBeLibrary(n.Path) {
 			continue
 		}
 		to, there := c.tree.Stat(n.Path)
@@ -173,12 +214,16 @@ func (c *composer) librariesIn(dir, place string, known map[string]*library) ([]
 	}
 	var entries []ldcache.Entry
 	for soname, of := range best {
-		if _, there := c.tree.Lstat(place + "/" + soname); !there {
-			if err := c.tree.Symlink(of.name, place+"/"+soname); err != nil {
+		if in.subfolder != "" {
+			entries = append(entries, ldcache.Entry{Name: soname, Path: path.Join(in.dir, of.name), Subfolder: in.subfolder})
+			continue
+		}
+		if _, there := c.tree.Lstat(in.place + "/" + soname); !there {
+			if err := c.tree.Symlink(of.name, in.place+"/"+soname); err != nil {
 				return nil, machine, err
 			}
 		}
-		entries = append(entries, ldcache.Entry{Name: soname, Path: path.Join(dir, soname)})
+		entries = append(entries, ldcache.Entry{Name: soname, Path: path.Join(in.dir, soname)})
 	}
 	slices.SortFunc(entries, func(a, b ldcache.Entry) int { return strings.Compare(a.Name, b.Name) })
 	return entries, machine, nil

@@ -75,6 +75,34 @@ func TestLibraryCache(t *testing.T) {
 	}
 }
 
+// Libraries for some processors lie in folders of their own, and the cache tells which.
+// What glibc's loader takes of them on this machine is what it takes by ldconfig's cache.
+func TestLibraryCacheOfProcessors(t *testing.T) {
+	program := "/sbin/ldconfig"
+	if _, err := os.Stat(program); err != nil || os.Getuid() != 0 || runtime.GOARCH != "amd64" {
+		t.Skip("ldconfig -r needs glibc, root, and here a machine of the x86-64 family")
+	}
+	math, resolver, zlib := hostLibrary(t, "libm.so.6"), hostLibrary(t, "libresolv.so.2"), hostLibrary(t, "libutil.so.1")
+	image := mustCompose(t, openStore(t), "contents: {packages: [glibc]}\n", contents{name: "glibc", version: "2.43-r0", files: []string{
+		"0755 usr/lib/", "lib -> usr/lib", "0644 etc/ld.so.conf /opt/lib\n", "0755 usr/lib/libm.so.6 " + math,
+		"0755 usr/lib/glibc-hwcaps/x86-64-v3/libm-3.so " + math, "0755 usr/lib/glibc-hwcaps/x86-64-v2/libm.so.6 " + math, "0755 usr/lib/glibc-hwcaps/odd/libm.so.6 " + math,
+		"0755 usr/lib/glibc-hwcaps/x86-64-v3/libresolv.so.2 " + resolver, "0755 usr/lib/libresolv.so.2 " + resolver,
+		"0755 usr/lib/glibc-hwcaps/x86-64-v3/libutil.so.1.9 " + zlib, "usr/lib/glibc-hwcaps/x86-64-v3/libutil.so.1 -> libutil.so.1.9", "usr/lib/glibc-hwcaps/a -> x86-64-v3", "usr/lib/glibc-hwcaps/x86-64-v4 -> /opt/v4", "0755 opt/v4/libm.so.6 " + math, "0644 usr/lib/glibc-hwcaps/README x",
+		"0755 opt/lib/glibc-hwcaps/x86-64-v2/libm.so.6 " + math,
+	}})
+	root := t.TempDir()
+	extract(t, image, root)
+	cache := filepath.Join(root, "etc/ld.so.cache")
+	composed := ldconfig(t, program, "-p", "-C", cache)
+	if !strings.Contains(composed, `libm.so.6 (libc6,x86-64, hwcap: "x86-64-v3") => /lib/glibc-hwcaps/x86-64-v3/libm-3.so`) {
+		t.Errorf("got %s", composed)
+	}
+	ldconfig(t, program, "-r", root)
+	if diff := cmp.Diff(ldconfig(t, program, "-p", "-C", cache), composed); diff != "" {
+		t.Errorf("-ldconfig +composed:\n%s", diff)
+	}
+}
+
 func ldconfig(t *testing.T, program string, args ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()

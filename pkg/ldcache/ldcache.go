@@ -20,6 +20,9 @@ import (
 type Entry struct {
 	Name string // what programs need, e.g. libz.so.1
 	Path string // absolute, e.g. /usr/lib/libz.so.1
+	// Subfolder is that of glibc-hwcaps that the path is in, e.g. x86-64-v3: the loader
+	// takes the library where the processor can do that. "" is any processor.
+	Subfolder string
 }
 
 // Machine says for which machine the libraries of a cache are.
@@ -77,17 +80,40 @@ const (
 	entrySize   = 24
 	littleOrder = 2 // cache_file_new_flags_endian_little
 	bigOrder    = 3
+
+	// Behind the strings stands, at a multiple of 4, a list of sections ("struct
+	// cache_extension"): here one, of the names of subfolders, which entries refer to.
+	extensionMagic    = 0xeaa42174
+	sectionSubfolders = 1       // cache_extension_tag_glibc_hwcaps
+	inSubfolder       = 1 << 62 // DL_CACHE_HWCAP_EXTENSION, in the field of an entry with the number of the name
 )
 
-// Marshal gives the file. Of entries of one name the earlier one is found. The same
-// entries give the same bytes.
+// Marshal gives the file. Of entries of one name the earlier one is found, but first
+// those in subfolders of glibc-hwcaps that the processor can do. The same entries give
+// the same bytes.
 func Marshal(m Machine, entries []Entry) ([]byte, error) {
 	if m.order == nil {
 		return nil, fmt.Errorf("write ld.so.cache: no machine is said")
 	}
 	sorted := slices.Clone(entries)
 	// The loader halves a list that is sorted downwards.
-	slices.SortStableFunc(sorted, func(a, b Entry) int { return Compare(b.Name, a.Name) })
+	slices.SortStableFunc(sorted, func(a, b Entry) int {
+		if c := Compare(b.Name, a.Name); c != 0 || a.Subfolder == b.Subfolder {
+			return c
+		}
+		// It looks no further than the first one that is in no subfolder.
+		if a.Subfolder == "" || b.Subfolder == "" {
+			return -cmp.Compare(a.Subfolder, b.Subfolder)
+		}
+		return cmp.Compare(a.Subfolder, b.Subfolder)
+	})
+	var subfolders []string
+	for _, e := range sorted {
+		if e.Subfolder != "" && !slices.Contains(subfolders, e.Subfolder) {
+			subfolders = append(subfolders, e.Subfolder)
+		}
+	}
+	slices.Sort(subfolders)
 	start := headerSize + entrySize*len(sorted)
 	var strings bytes.Buffer
 	at := map[string]uint32{}
@@ -105,14 +131,22 @@ func Marshal(m Machine, entries []Entry) ([]byte, error) {
 	file = append(file, magic...)
 	body := make([]byte, 0, entrySize*len(sorted))
 	for _, e := range sorted {
-		if e.Name == "" || e.Path == "" || bytes.ContainsRune([]byte(e.Name+e.Path), 0) {
+		if e.Name == "" || e.Path == "" || bytes.ContainsRune([]byte(e.Name+e.Path+e.Subfolder), 0) {
 			return nil, fmt.Errorf("write ld.so.cache: library %q at %q", e.Name, e.Path)
 		}
 		body = m.order.AppendUint32(body, uint32(m.flags))
 		body = m.order.AppendUint32(body, place(e.Name))
 		body = m.order.AppendUint32(body, place(e.Path))
 		body = m.order.AppendUint32(body, 0) // the oldest kernel, which is not asked any more
-		body = m.order.AppendUint64(body, 0) // what the processor must have
+		processor := uint64(0)               // any
+		if e.Subfolder != "" {
+			processor = inSubfolder | uint64(slices.Index(subfolders, e.Subfolder))
+		}
+		body = m.order.AppendUint64(body, processor)
+	}
+	var names []byte
+	for _, s := range subfolders {
+		names = m.order.AppendUint32(names, place(s))
 	}
 	file = m.order.AppendUint32(file, uint32(len(sorted)))
 	file = m.order.AppendUint32(file, uint32(strings.Len()))
@@ -121,8 +155,23 @@ func Marshal(m Machine, entries []Entry) ([]byte, error) {
 		order = bigOrder
 	}
 	file = append(file, order, 0, 0, 0)
-	file = append(file, make([]byte, headerSize-len(file))...) // no extensions, and nothing unused
-	return slices.Concat(file, body, strings.Bytes()), nil
+	behind := 0 // where the sections are; none
+	end := start + strings.Len()
+	if len(subfolders) > 0 {
+		behind = (end + 3) &^ 3
+	}
+	file = m.order.AppendUint32(file, uint32(behind))
+	file = append(file, make([]byte, headerSize-len(file))...) // nothing unused
+	file = slices.Concat(file, body, strings.Bytes())
+	if behind == 0 {
+		return file, nil
+	}
+	file = append(file, make([]byte, behind-end)...)
+	const directory, section = 8, 16 // bytes
+	for _, field := range []int{extensionMagic, 1, sectionSubfolders, 0, behind + directory + section, len(names)} {
+		file = m.order.AppendUint32(file, uint32(field))
+	}
+	return append(file, names...), nil
 }
 
 // Compare orders the names of libraries as the loader does (_dl_cache_libcmp): digits
