@@ -1,7 +1,6 @@
 package images
 
 import (
-	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -50,9 +49,7 @@ func readPackage(st *store.Store, digest store.Digest) (_ scan, _ *os.File, err 
 	}
 	keep := &contentSpool{file: spool, marks: map[string]string{}}
 	err = p.Files(func(f *apk.File, content io.Reader) error {
-		if p.Format == apk.V3 && f.NamedOnly() {
-			return fmt.Errorf("/%s belongs to %s:%s, by name alone, as version 3 of the format tells it: a layer has numbers\n  hint: use the package of version 2", f.Path, f.User, f.Group)
-		}
+		s.NamesOnly = s.NamesOnly || p.Format == apk.V3 && f.NamedOnly()
 		e := scanEntry{Path: f.Path, Mode: rootfs.UnixMode(f.Mode), UID: f.UID, GID: f.GID, User: otherThanRoot(f.User), Group: otherThanRoot(f.Group), Time: f.ModTime.Unix()}
 		for key, value := range f.Xattrs {
 			if e.Xattrs == nil {

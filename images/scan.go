@@ -29,6 +29,8 @@ type scanned struct {
 
 	named map[int]names  // entries that are somebody's by name
 	owned map[int][2]int // the numbers of those in this image, where they are others
+	// namesOnly says that those that the image does not know have no number.
+	namesOnly bool
 
 	libraries map[int]*library // shared libraries by their entry
 	fileSize  int64            // of the .apk file without its signatures, in bytes
@@ -51,6 +53,8 @@ type scan struct {
 	Scripts  []Script
 	Marks    map[string]string
 	Entries  []scanEntry
+	// NamesOnly says that the package, of version 3, tells owners by name and not by number.
+	NamesOnly bool `json:",omitempty"`
 }
 
 // scanEntry is a rootfs.Entry in few words.
@@ -153,7 +157,7 @@ func scanPackage(st *store.Store, p Package) (*scanned, error) {
 		closeAll([]*scanned{s})
 		return nil, fmt.Errorf("the package in the store is not the one that was chosen: expected checksum %s, found %s", p.Entry.Checksum, kept.Checksum)
 	}
-	s.named = named(kept.Entries)
+	s.named, s.namesOnly = named(kept.Entries), kept.NamesOnly
 	s.Entries = make([]rootfs.Entry, len(kept.Entries))
 	s.sums = make([]apk.Checksum, len(kept.Entries))
 	var at int64

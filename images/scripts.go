@@ -3,6 +3,7 @@ package images
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -120,7 +121,8 @@ func (c *composer) triggered(p *scanned) []string {
 }
 
 // owners gives the files of a package to whom it names, by the image's own numbers, as
-// apk does: a package is built where its user had another number, or none.
+// apk does: a package is built where its user had another number, or none. Packages of
+// version 3 have no numbers: whom the image does not know is nobody (65534), as with apk.
 func (c *composer) owners(p *scanned) error {
 	if len(p.named) == 0 {
 		return nil
@@ -133,8 +135,15 @@ func (c *composer) owners(p *scanned) error {
 		groups[g.Name] = g.GID
 	}
 	var errs []error
-	for i, names := range p.named {
-		e := &p.Entries[i]
+	strangers := map[string]string{} // a path of each
+	note := func(kind, name string, numbers map[string]int, path string) {
+		_, known := numbers[name]
+		if who := kind + " " + name; p.namesOnly && !known && name != "" && name != "nobody" && strangers[who] == "" {
+			strangers[who] = path
+		}
+	}
+	for _, i := range slices.Sorted(maps.Keys(p.named)) {
+		names, e := p.named[i], &p.Entries[i]
 		uid, gid := e.UID, e.GID
 		if n, known := users[names.user]; known {
 			uid = n
@@ -142,6 +151,8 @@ func (c *composer) owners(p *scanned) error {
 		if n, known := groups[names.group]; known {
 			gid = n
 		}
+		note("user", names.user, users, e.Path)
+		note("group", names.group, groups, e.Path)
 		if uid == e.UID && gid == e.GID {
 			continue
 		}
@@ -153,6 +164,9 @@ func (c *composer) owners(p *scanned) error {
 		if found && n.Owner == p.Info.Name && n.Mode.Type() == e.Mode.Type() {
 			errs = append(errs, c.tree.Chown(e.Path, uid, gid))
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(strangers)) {
+		c.warnings = append(c.warnings, Warning{Package: p.Info.FullName(), Text: fmt.Sprintf("/%s belongs to the %s, which the image does not have: it is nobody's (65534), as with apk", strangers[name], name)})
 	}
 	return errors.Join(errs...)
 }
