@@ -207,14 +207,15 @@ func (set *setup) makeBundleRoot(bundle string) error {
 	}
 	// Limits are kept by the group that this process is in already. What a runtime
 	// made of its own would stay when it is killed: so it is shown groups of version 2
-	// in which it can make none, which runc without root can live with.
+	// in which it can make none, which runc without root can live with. Where the machine
+	// has that version alone, the kernel mounts it on no mount of its own (EBUSY): what
+	// lies between is also what is seen where groups can't be mounted.
 	const groups, cover = "/sys/fs/cgroup", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_RDONLY
 	if _, err := os.Stat(groups); err == nil {
-		if err := unix.Mount("cgroup2", groups, "cgroup2", cover, ""); err != nil {
-			if err := unix.Mount("tmpfs", groups, "tmpfs", cover, ""); err != nil {
-				return fmt.Errorf("cover control groups: %w", err)
-			}
+		if err := unix.Mount("tmpfs", groups, "tmpfs", cover, ""); err != nil {
+			return fmt.Errorf("cover control groups: %w", err)
 		}
+		_ = unix.Mount("cgroup2", groups, "cgroup2", cover, "")
 	}
 	layers := filepath.Join(bundle, layersFolder)
 	if err := unix.Mount("tmpfs", layers, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("mode=0755,size=%d", set.Limits.Memory)); err != nil {
