@@ -51,6 +51,7 @@ reproduce: build ## build all of it again: elsewhere, as another user, with othe
 nightly: ## what takes longer than a push should
 	$(MAKE) race fuzz bench reproduce
 	TARN_SANDBOX_RECIPES=all $(MAKE) sandbox
+	.ci/cgroup2
 
 fuzz: ## each fuzz target for FUZZTIME
 	@$(GO) list ./... | while read p; do \

@@ -153,7 +153,7 @@ func groupsOf(t *testing.T, mark string) map[string]bool {
 
 // anyGroup tells whether one of the groups is still there.
 func anyGroup(names map[string]bool) bool {
-	for _, pattern := range []string{"/sys/fs/cgroup/*/tarn-*", "/sys/fs/cgroup/*/*/*/tarn-*"} {
+	for _, pattern := range []string{"/sys/fs/cgroup/*/tarn-*", "/sys/fs/cgroup/*/*/*/tarn-*", "/sys/fs/cgroup/*/*/*/*/tarn-*"} {
 		dirs, _ := filepath.Glob(pattern)
 		for _, dir := range dirs {
 			if names[filepath.Base(dir)] {
