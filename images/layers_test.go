@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
@@ -300,6 +301,55 @@ func oneMember(t *testing.T, st *store.Store, digest string) {
 	n, err := io.Copy(io.Discard, z)
 	if err != nil || n < 9<<20 || in.Len() != 0 {
 		t.Errorf("the first gzip member has %d bytes, and %d bytes follow (%v)", n, in.Len(), err)
+	}
+}
+
+// A layer that is so large that all processors compress it is the same bytes on one, two
+// and eight of them, one gzip member, and what gzip(1) reads.
+func TestLargeLayerBytes(t *testing.T) {
+	var block, text strings.Builder
+	for r := rand.New(rand.NewPCG(5, 6)); block.Len() < 1<<20; {
+		fmt.Fprintf(&block, "%x", r.Uint64())
+	}
+	for n := range 33 {
+		fmt.Fprintf(&text, "%d\n%s", n, block.String())
+	}
+	data, entry := contents{name: "large", version: "1-r0", files: []string{"0644 usr/share/large " + text.String()}}.build(t)
+	digests := map[string]bool{}
+	for _, processors := range []int{1, 2, 8} {
+		func() {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(processors))
+			st := openStore(t)
+			digest, _, err := st.Put(bytes.NewReader(data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			image, err := compose(t, st, "contents: {packages: [large]}\n", []images.Package{{Entry: entry, Digest: digest, From: "test"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := image.About.Layers[0]
+			if l.Unpacked <= 32<<20 {
+				t.Fatalf("the layer has %d bytes, want more than 32 MiB", l.Unpacked)
+			}
+			if digests[l.Digest] = true; len(digests) > 1 {
+				t.Fatalf("the bytes depend on the number of processors: %v", digests)
+			}
+			if processors < 8 {
+				return
+			}
+			oneMember(t, st, l.Digest)
+			f, err := st.Open(store.Digest(l.Digest))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			cmd := exec.CommandContext(t.Context(), "gzip", "-t")
+			cmd.Stdin = f
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("gzip -t: %v\n%s", err, out)
+			}
+		}()
 	}
 }
 
