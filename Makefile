@@ -2,7 +2,7 @@
 
 GO      ?= go
 # Programs that tests use beside Go. As root they are installed; else they are named.
-NEEDS   := git patch gcc g++ strip:binutils busybox:busybox-static skopeo:skopeo umoci:umoci docker-registry:docker-registry xz:xz-utils zip:zip unzip:unzip uidmap:uidmap crun:crun runc:runc cpio bsdtar:libarchive-tools chromium:chromium
+NEEDS   := git patch gcc g++ strip:binutils busybox:busybox-static skopeo:skopeo umoci:umoci podman:podman docker-registry:docker-registry xz:xz-utils zip:zip unzip:unzip uidmap:uidmap crun:crun runc:runc cpio bsdtar:libarchive-tools chromium:chromium
 FUZZTIME ?= 20s
 BIN     := .bin
 OUT     := .out

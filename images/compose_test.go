@@ -820,7 +820,26 @@ func runs(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// Other tools read what is written: skopeo copies layout and archive, umoci and tar unpack them to the tree.
+// podmanIn gives the flags by which podman keeps all that it knows below a folder of its
+// own: whoever works with podman on this machine notices nothing.
+func podmanIn(t *testing.T) []string {
+	t.Helper()
+	dir := t.TempDir()
+	settings := filepath.Join(dir, "containers.conf")
+	// Its locks lie in shared memory under one name otherwise.
+	if err := os.WriteFile(settings, []byte("[engine]\nlock_type = \"file\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CONTAINERS_CONF", settings)
+	t.Setenv("HOME", dir)
+	return []string{
+		"--root", filepath.Join(dir, "storage"), "--runroot", filepath.Join(dir, "run"), "--tmpdir", filepath.Join(dir, "engine"),
+		"--storage-driver", "vfs", "--events-backend", "none",
+	}
+}
+
+// Other tools read what is written: skopeo copies layout and archive, podman loads the
+// archive, umoci and tar unpack them to the tree.
 func TestOtherToolsReadIt(t *testing.T) {
 	image := mustCompose(t, openStore(t), webImage, layoutPackage, muslPackage, webPackage)
 	dir := t.TempDir()
@@ -835,6 +854,26 @@ func TestOtherToolsReadIt(t *testing.T) {
 		}
 		runs(t, "skopeo", "copy", "--insecure-policy", "oci:"+oci, "docker-archive:"+filepath.Join(dir, "copy.tar"))
 		runs(t, "skopeo", "copy", "--insecure-policy", "docker-archive:"+archive, "oci:"+filepath.Join(dir, "loaded:latest"))
+	})
+	t.Run("podman", func(t *testing.T) {
+		if os.Getuid() != 0 {
+			t.Skip("podman without root needs a machine that is set up for it")
+		}
+		podman := podmanIn(t)
+		runs(t, "podman", append(podman, "load", "--input", archive)...)
+		// Not what it says beside, of how this machine is set up.
+		told, err := exec.Command("podman", append(podman, "image", "inspect", "--format", "{{.Digest}} {{.Architecture}} {{.User}} {{json .Config.Entrypoint}} {{len .RootFS.Layers}}", "docker.io/library/web:latest")...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := image.About.Config
+		entrypoint, err := json.Marshal(config.Entrypoint)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("%s amd64 %s %s %d\n", image.About.Digest, config.User, entrypoint, len(image.About.Layers)); string(told) != want {
+			t.Errorf("got %swant %s", told, want)
+		}
 	})
 	t.Run("umoci", func(t *testing.T) {
 		runs(t, "skopeo", "copy", "--insecure-policy", "oci:"+oci, "oci:"+filepath.Join(dir, "tagged")+":latest")
