@@ -9,9 +9,9 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -49,21 +49,53 @@ type Archive struct{ Members []Member }
 
 // Archive decides what a tar archive of the tree holds.
 func (t *Tree) Archive(o ArchiveOptions) *Archive {
-	chosen := map[string]*Node{}
-	choose := func(n *Node) {
-		chosen[n.Path] = n
-		for dir := path.Dir(n.Path); dir != "."; dir = path.Dir(dir) {
-			if _, there := chosen[dir]; there {
-				break
+	var nodes []*Node
+	if o.Among == nil && o.Include == nil {
+		nodes = t.all()
+	} else {
+		nodes = t.choose(o)
+	}
+	a := &Archive{Members: make([]Member, 0, len(nodes))}
+	firsts := map[*Inode]string{}
+	for _, n := range nodes {
+		inode := n.Inode
+		if o.Installed && n.original != nil {
+			inode = n.original
+		}
+		if o.Folders != nil && n.Mode.IsDir() {
+			if inode = o.Folders[n.Path]; inode == nil {
+				inode = &Inode{Mode: fs.ModeDir | 0o755}
 			}
-			chosen[dir] = t.nodes[dir]
+		}
+		m := Member{Path: n.Path, Inode: inode}
+		if inode.shared {
+			m.Hardlink = firsts[inode]
+			if m.Hardlink == "" {
+				firsts[inode] = n.Path
+			}
+		}
+		a.Members = append(a.Members, m)
+	}
+	return a
+}
+
+// choose gives the nodes of an archive, sorted by path.
+func (t *Tree) choose(o ArchiveOptions) []*Node {
+	var nodes []*Node
+	chosen := map[*Node]bool{}
+	choose := func(n *Node) {
+		for n != nil && !chosen[n] {
+			chosen[n] = true
+			nodes = append(nodes, n)
+			slash := strings.LastIndexByte(n.Path, '/')
+			n = t.nodes[n.Path[:max(slash, 0)]]
 		}
 	}
-	among := slices.Values(o.Among)
-	if o.Among == nil {
-		among = maps.Values(t.nodes)
+	among := o.Among
+	if among == nil {
+		among = t.all()
 	}
-	for n := range among {
+	for _, n := range among {
 		if o.Include == nil || o.Include(n) {
 			choose(n)
 		}
@@ -71,29 +103,8 @@ func (t *Tree) Archive(o ArchiveOptions) *Archive {
 	for p := range o.Folders {
 		choose(t.nodes[p])
 	}
-	a := &Archive{Members: make([]Member, 0, len(chosen))}
-	firsts := map[*Inode]string{}
-	for _, p := range slices.Sorted(maps.Keys(chosen)) {
-		n := chosen[p]
-		inode := n.Inode
-		if o.Installed && n.original != nil {
-			inode = n.original
-		}
-		if o.Folders != nil && n.Mode.IsDir() {
-			if inode = o.Folders[p]; inode == nil {
-				inode = &Inode{Mode: fs.ModeDir | 0o755}
-			}
-		}
-		m := Member{Path: p, Inode: inode}
-		if inode.shared {
-			m.Hardlink = firsts[inode]
-			if m.Hardlink == "" {
-				firsts[inode] = p
-			}
-		}
-		a.Members = append(a.Members, m)
-	}
-	return a
+	slices.SortFunc(nodes, byPath)
+	return nodes
 }
 
 // Owned are the nodes of each owner, by its name.

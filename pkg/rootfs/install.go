@@ -180,7 +180,7 @@ func (t *Tree) installAt(info *apk.Info, e *Entry, inode *Inode) (*Conflict, err
 		return t.conflict(old, info, "folder"), nil
 	}
 	if !found {
-		t.nodes[place] = &Node{Path: place, Owner: info.Name, Inode: inode, source: e.Path}
+		t.add(&Node{Path: place, Owner: info.Name, Inode: inode, source: e.Path})
 		return nil, nil
 	}
 	if old.Mode.IsDir() && inode.Mode.IsDir() {

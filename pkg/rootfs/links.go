@@ -59,11 +59,11 @@ func (t *Tree) in(dir string) []*Node {
 	}
 	var nodes []*Node
 	for p, n := range t.nodes {
-		if path.Dir(p) == place {
+		if slash := strings.LastIndexByte(p, '/'); p[:max(slash, 0)] == place {
 			nodes = append(nodes, n)
 		}
 	}
-	slices.SortFunc(nodes, func(a, b *Node) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(nodes, byPath)
 	return nodes
 }
 
@@ -79,7 +79,7 @@ func (t *Tree) Below(p string) []*Node {
 			nodes = append(nodes, n)
 		}
 	}
-	slices.SortFunc(nodes, func(a, b *Node) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(nodes, byPath)
 	return nodes
 }
 

@@ -64,6 +64,7 @@ type Tree struct {
 	Epoch int64
 
 	nodes   map[string]*Node
+	sorted  []*Node             // all of them by path; nil after one was added
 	places  map[string]string   // folders by the path that was asked for: where symbolic links lead
 	origins map[string]*Package // by name
 }
@@ -79,15 +80,24 @@ const maxLinks = 40
 var errLoop = errors.New("too many symbolic links")
 
 // All gives every node but the root itself, sorted by path: a folder comes before what is in it.
-func (t *Tree) All() iter.Seq[*Node] {
-	return func(yield func(*Node) bool) {
-		for _, p := range slices.Sorted(maps.Keys(t.nodes)) {
-			if !yield(t.nodes[p]) {
-				return
-			}
+func (t *Tree) All() iter.Seq[*Node] { return slices.Values(t.all()) }
+
+// all is every node, sorted by path; it stays as it is when nodes are added.
+func (t *Tree) all() []*Node {
+	if t.sorted == nil {
+		t.sorted = make([]*Node, 0, len(t.nodes))
+		for _, n := range t.nodes {
+			t.sorted = append(t.sorted, n)
 		}
+		slices.SortFunc(t.sorted, byPath)
 	}
+	return t.sorted
 }
+
+func byPath(a, b *Node) int { return strings.Compare(a.Path, b.Path) }
+
+// add stands a node where none is.
+func (t *Tree) add(n *Node) { t.nodes[n.Path], t.sorted = n, nil }
 
 // Len is the number of nodes.
 func (t *Tree) Len() int { return len(t.nodes) }
@@ -237,7 +247,7 @@ func (t *Tree) put(p string, inode *Inode) error {
 		n.Inode, n.implied = inode, false
 		return nil
 	}
-	t.nodes[place] = &Node{Path: place, Inode: inode}
+	t.add(&Node{Path: place, Inode: inode})
 	return nil
 }
 
@@ -269,7 +279,7 @@ func (t *Tree) makeParents(place, owner string) error {
 	if err := t.makeParents(dir, owner); err != nil {
 		return err
 	}
-	t.nodes[dir] = &Node{Path: dir, Owner: owner, source: dir, implied: true, Inode: &Inode{Mode: fs.ModeDir | 0o755}}
+	t.add(&Node{Path: dir, Owner: owner, source: dir, implied: true, Inode: &Inode{Mode: fs.ModeDir | 0o755}})
 	return nil
 }
 
@@ -463,7 +473,7 @@ func Of(paths map[string]*Inode) *Tree {
 			inode.shared = true
 		}
 		seen[inode] = true
-		t.nodes[p] = &Node{Path: p, source: p, Inode: inode}
+		t.add(&Node{Path: p, source: p, Inode: inode})
 	}
 	return t
 }
