@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Digest names bytes: "sha256:" and 64 lower-case hexadecimal digits.
@@ -219,7 +221,7 @@ func (s *Store) Has(d Digest) bool {
 	if s.use("blob "+d.Hex()) != nil {
 		return false
 	}
-	touch(path)
+	touchPath(path)
 	s.markDirty(filepath.Dir(path))
 	return true
 }
@@ -246,7 +248,7 @@ func (s *Store) openUsed(d Digest) (*os.File, error) {
 		f.Close()
 		return nil, err
 	}
-	touch(path)
+	touchPath(path)
 	s.markDirty(filepath.Dir(path))
 	return f, nil
 }
@@ -270,21 +272,21 @@ func (s *Store) Open(d Digest) (*os.File, error) {
 	if got != d {
 		defer f.Close()
 		path, _ := s.blobPath(d)
-		return nil, s.moveAside("blob", string(d), path, f, fmt.Sprintf("its bytes hash to %s", got))
+		return nil, s.moveAside("blob", string(d), path, int(f.Fd()), fmt.Sprintf("its bytes hash to %s", got))
 	}
 	return f, nil
 }
 
 // moveAside takes a damaged file out of use. It is moved only if path still names
 // the very file that was looked at: another process may have put a right one there.
-func (s *Store) moveAside(kind, name, path string, f *os.File, why string) error {
+func (s *Store) moveAside(kind, name, path string, fd int, why string) error {
 	e := &CorruptError{Kind: kind, Name: name, Path: path, Why: why}
 	release, err := s.exclusive()
 	if err != nil {
 		return err
 	}
 	defer release()
-	if !sameFile(f, path) {
+	if !sameFile(fd, path) {
 		return e
 	}
 	to := filepath.Join(s.dir, "corrupt", fmt.Sprintf("%s-%s-%d", kind, filepath.Base(path), time.Now().UnixNano()))
@@ -299,12 +301,20 @@ func (s *Store) moveAside(kind, name, path string, f *os.File, why string) error
 // for every read.
 const touchAfter = 10 * time.Minute
 
-// touch notes the time of last use of a file, for GC. Nothing depends on it but
-// the order of removal, so it cannot fail.
-func touch(path string) {
+// touch notes the time of last use of the file in state st, for GC. Nothing depends on it
+// but the order of removal, so it cannot fail.
+func touch(path string, st *unix.Stat_t) {
 	now := time.Now()
-	if info, err := os.Lstat(path); err == nil && now.Sub(info.ModTime()).Abs() > touchAfter {
+	if now.Sub(time.Unix(st.Mtim.Unix())).Abs() > touchAfter {
 		_ = os.Chtimes(path, now, now)
+	}
+}
+
+// touchPath is touch for a file whose state is not known.
+func touchPath(path string) {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) == nil {
+		touch(path, &st)
 	}
 }
 

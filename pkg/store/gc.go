@@ -287,7 +287,7 @@ func (s *Store) sweepLocks() {
 		if err != nil {
 			continue
 		}
-		if flock(lock, unix.LOCK_EX|unix.LOCK_NB) == nil && sameFile(lock, path) {
+		if flock(lock, unix.LOCK_EX|unix.LOCK_NB) == nil && sameFile(int(lock.Fd()), path) {
 			_ = os.Remove(path)
 		}
 		lock.Close()

@@ -36,7 +36,7 @@ func acquire(ctx context.Context, path string, how int) (*os.File, error) {
 			f.Close()
 			return nil, err
 		}
-		if sameFile(f, path) {
+		if sameFile(int(f.Fd()), path) {
 			return f, nil
 		}
 		f.Close()
@@ -61,14 +61,10 @@ func wait(ctx context.Context, f *os.File, how int) error {
 	}
 }
 
-// sameFile reports whether path still names the open file f.
-func sameFile(f *os.File, path string) bool {
-	a, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	b, err := os.Lstat(path)
-	return err == nil && os.SameFile(a, b)
+// sameFile reports whether path still names the open file.
+func sameFile(fd int, path string) bool {
+	var a, b unix.Stat_t
+	return unix.Fstat(fd, &a) == nil && unix.Lstat(path, &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
 }
 
 // shared keeps GC, and the moving aside of damaged things, out for a moment: the
@@ -158,7 +154,7 @@ func (s *Store) makeTemp() error {
 			f.Close()
 			return err
 		}
-		if !sameFile(f, dir) {
+		if !sameFile(int(f.Fd()), dir) {
 			f.Close()
 			continue
 		}

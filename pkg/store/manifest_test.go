@@ -85,15 +85,3 @@ func FuzzDecodeManifest(f *testing.F) {
 		}
 	})
 }
-
-// FuzzDecodeRecord must not take what does not hold its checksum.
-func FuzzDecodeRecord(f *testing.F) {
-	id := NewHash("x").Sum()
-	f.Add([]byte(`{"sum":"","body":{"action":"` + string(id) + `","value":1}}`))
-	f.Add([]byte(`{"body":null}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if body, why := decodeRecord(id, data); why == "" && body.Action != id {
-			t.Errorf("%q is a record of %s", data, body.Action)
-		}
-	})
-}

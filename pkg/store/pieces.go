@@ -109,7 +109,7 @@ func (r *PieceReader) piece(i int64) ([]byte, error) {
 	sum := sha256.Sum256(piece)
 	if errors.Is(err, io.EOF) || err == nil && !bytes.Equal(sum[:], r.digests[i*sha256.Size:][:sha256.Size]) {
 		path, _ := r.store.blobPath(r.name.Data)
-		return nil, r.store.moveAside("blob", string(r.name.Data), path, r.f, fmt.Sprintf("its bytes from %d on are others", i*pieceSize))
+		return nil, r.store.moveAside("blob", string(r.name.Data), path, int(r.f.Fd()), fmt.Sprintf("its bytes from %d on are others", i*pieceSize))
 	}
 	if err != nil {
 		return nil, r.store.fault("read blob "+string(r.name.Data), err)

@@ -2,15 +2,19 @@ package store
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // ActionID names an action by all that decides its outcome: 64 lower-case
@@ -24,54 +28,71 @@ func (s *Store) recordPath(id ActionID) (string, error) {
 	return filepath.Join(s.dir, "records", string(id)[:2], string(id)), nil
 }
 
-// record is the file of one action. Sum is the digest of Body as it stands there.
+// record is what the store keeps of one action. Its file is a few lines of text and
+// then the value as it is, so that reading it is one hash and one decoding:
+//
+//	tarn record 1 SHA-256-OF-THE-REST
+//	action ID
+//	blobs SHA-256 SHA-256 ...
+//	json
+//	VALUE
+//
+// The last line is "binary" where the value's own form was kept.
 type record struct {
-	Sum  Digest          `json:"sum"`
-	Body json.RawMessage `json:"body"`
+	action ActionID
+	blobs  []Digest // those of the store that the value names, in order
+	form   string
+	value  []byte
 }
 
-type recordBody struct {
-	Action ActionID        `json:"action"`
-	Blobs  []Digest        `json:"blobs,omitempty"` // those of the store that Value names
-	Value  json.RawMessage `json:"value"`
-}
+const (
+	recordHead = "tarn record 1 "
+	// recordStart is where that begins which the checksum is of.
+	recordStart = len(recordHead) + 2*sha256.Size + 1
 
-var digestText = regexp.MustCompile(`"sha256:[0-9a-f]{64}"`)
+	formJSON   = "json"
+	formBinary = "binary"
+)
 
-// Remember keeps value, as JSON, as what the action gave. Every blob of the store
-// that value names (a JSON string "sha256:...") is on the disk before the record
-// is. A record that is there already is replaced.
+// BlobNamer is what a value is that says itself which blobs of the store it names. Of
+// other values Remember finds them in their JSON; in what a value that is an
+// encoding.BinaryMarshaler makes of itself it finds none.
+type BlobNamer interface{ Blobs() []Digest }
+
+// Remember keeps value as what the action gave. A value that is an
+// encoding.BinaryAppender or an encoding.BinaryMarshaler is kept in that form, any
+// other as JSON. Every blob of the store that it names (a JSON string "sha256:...", or
+// what its method Blobs gives) is on the disk before the record is, and the record is
+// on the disk when Remember is done. A record that is there already is replaced.
 func (s *Store) Remember(id ActionID, value any) error {
 	path, err := s.recordPath(id)
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(value)
+	file, err := s.encodeRecord(id, value)
 	if err != nil {
-		return fmt.Errorf("remember action %s: %v", id, err)
+		return err
 	}
-	body := recordBody{Action: id, Value: data}
-	for _, match := range digestText.FindAll(data, -1) {
-		d := Digest(bytes.Trim(match, `"`))
-		if !slices.Contains(body.Blobs, d) && s.Has(d) {
-			body.Blobs = append(body.Blobs, d)
-		}
-	}
-	slices.Sort(body.Blobs)
 	if err := s.syncDirty(); err != nil {
 		return s.fault("remember action", err)
 	}
-	raw, err := json.Marshal(body)
-	if err != nil {
-		return fmt.Errorf("remember action %s: %v", id, err)
+	tmp, err := s.writeTemp(file, 0o444)
+	if err == nil {
+		err = s.nameRecord(id, tmp, path)
 	}
-	file, err := json.Marshal(record{Sum: DigestOf(raw), Body: raw})
-	if err != nil {
-		return fmt.Errorf("remember action %s: %v", id, err)
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
 	}
-	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return s.fault("remember action", err)
-	}
+	return s.fault("remember action", err)
+}
+
+// nameRecord gives the file of a record its name.
+func (s *Store) nameRecord(id ActionID, tmp, path string) (err error) {
+	defer func() {
+		if err != nil {
+			os.Remove(tmp)
+		}
+	}()
 	release, err := s.shared()
 	if err != nil {
 		return err
@@ -80,91 +101,194 @@ func (s *Store) Remember(id ActionID, value any) error {
 	if err := s.use("record " + string(id)); err != nil {
 		return err
 	}
-	if err := s.writeFile(path, append(file, '\n'), 0o444); err != nil {
-		return s.fault("remember action", err)
-	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
-		return s.fault("remember action", err)
-	}
-	return nil
+	return renameInto(tmp, path)
 }
 
-// syncDirty puts the names of all blobs that were put or seen on the disk.
-func (s *Store) syncDirty() error {
-	s.dirty.Lock()
-	defer s.dirty.Unlock()
-	for dir := range s.dirty.dirs {
-		if err := syncDir(dir); err != nil {
-			return err
-		}
-		delete(s.dirty.dirs, dir)
+// encodeRecord makes the file of a record, and notes the use of the blobs that it names.
+func (s *Store) encodeRecord(id ActionID, value any) ([]byte, error) {
+	form, data, err := encodeValue(value)
+	if err != nil {
+		return nil, fmt.Errorf("remember action %s: %v", id, err)
 	}
-	return nil
+	r := record{action: id, form: form, value: data}
+	var named []Digest
+	if namer, ok := value.(BlobNamer); ok {
+		named = slices.Clone(namer.Blobs())
+	} else if form == formJSON {
+		named = digestsIn(data)
+	}
+	slices.Sort(named)
+	for _, d := range slices.Compact(named) {
+		if s.Has(d) {
+			r.blobs = append(r.blobs, d)
+		}
+	}
+	return r.encode(), nil
+}
+
+func encodeValue(value any) (form string, data []byte, err error) {
+	switch v := value.(type) {
+	case encoding.BinaryAppender:
+		data, err = v.AppendBinary(nil)
+		return formBinary, data, err
+	case encoding.BinaryMarshaler:
+		data, err = v.MarshalBinary()
+		return formBinary, data, err
+	}
+	data, err = json.Marshal(value)
+	return formJSON, data, err
+}
+
+// digestsIn finds the digests that stand in JSON as strings of their own.
+func digestsIn(data []byte) []Digest {
+	var found []Digest
+	for {
+		_, rest, ok := bytes.Cut(data, []byte(`"`+digestPrefix))
+		if !ok {
+			return found
+		}
+		data = rest
+		if len(rest) <= 2*sha256.Size || rest[2*sha256.Size] != '"' {
+			continue
+		}
+		if d := Digest(digestPrefix + string(rest[:2*sha256.Size])); d.valid() {
+			found = append(found, d)
+		}
+	}
+}
+
+func (r *record) encode() []byte {
+	b := make([]byte, 0, recordStart+len("action \nblobs\nbinary\n")+(1+len(r.blobs))*(2*sha256.Size+1)+len(r.value))
+	b = append(b, recordHead...)
+	b = append(b[:recordStart-1], '\n')
+	b = append(b, "action "...)
+	b = append(b, r.action...)
+	b = append(b, "\nblobs"...)
+	for _, d := range r.blobs {
+		b = append(b, ' ')
+		b = append(b, d.Hex()...)
+	}
+	b = append(b, '\n')
+	b = append(b, r.form...)
+	b = append(b, '\n')
+	b = append(b, r.value...)
+	sum := sha256.Sum256(b[recordStart:])
+	hex.Encode(b[len(recordHead):], sum[:])
+	return b
+}
+
+// isOldRecord reports whether data is a record as tarn kept them before 2026-12: all of
+// it JSON. Nothing is known of its action.
+func isOldRecord(data []byte) bool { return bytes.HasPrefix(data, []byte(`{"sum":"sha256:`)) }
+
+// decodeRecord checks the checksum before anything inside is believed. The record's
+// value is a part of data.
+func decodeRecord(id ActionID, data []byte) (_ record, why string) {
+	if len(data) < recordStart || string(data[:len(recordHead)]) != recordHead || data[recordStart-1] != '\n' {
+		return record{}, "it is not a record"
+	}
+	sum := sha256.Sum256(data[recordStart:])
+	var got [2 * sha256.Size]byte
+	hex.Encode(got[:], sum[:])
+	if want := data[len(recordHead) : recordStart-1]; !bytes.Equal(got[:], want) {
+		return record{}, fmt.Sprintf("its bytes hash to %s%s, its checksum says %s%q", digestPrefix, got, digestPrefix, want)
+	}
+	action, rest, _ := bytes.Cut(data[recordStart:], []byte{'\n'})
+	blobs, rest, _ := bytes.Cut(rest, []byte{'\n'})
+	form, value, ended := bytes.Cut(rest, []byte{'\n'})
+	r := record{action: id, form: string(form), value: value}
+	if of, ok := strings.CutPrefix(string(action), "action "); !ok || of != string(id) {
+		return record{}, fmt.Sprintf("it is the record of %s", action)
+	}
+	names := strings.Split(string(blobs), " ")
+	if names[0] != "blobs" || !ended || r.form != formJSON && r.form != formBinary {
+		return record{}, "it is not a record"
+	}
+	for _, name := range names[1:] {
+		if !isHex(name) {
+			return record{}, fmt.Sprintf("it names a blob %q", name)
+		}
+		r.blobs = append(r.blobs, Digest(digestPrefix+name))
+	}
+	return r, ""
 }
 
 // Recall gives what Remember kept for the action, if it is known and every blob
 // that it names is still there. A record of another shape than value (of an older
 // tarn) is not known. A damaged record is moved aside and is a *CorruptError.
+//
+// A value that was kept in its binary form is given to its method UnmarshalBinary, which
+// may keep the bytes that it is given: nobody else has them.
 func (s *Store) Recall(id ActionID, value any) (bool, error) {
-	body, err := s.readRecord(id)
+	r, err := s.readRecord(id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	for _, d := range body.Blobs {
+	for _, d := range r.blobs {
 		if !s.Has(d) {
 			return false, nil
 		}
 	}
-	if err := json.Unmarshal(body.Value, value); err != nil {
-		return false, nil
+	if r.form == formJSON {
+		return json.Unmarshal(r.value, value) == nil, nil
 	}
-	return true, nil
+	v, ok := value.(encoding.BinaryUnmarshaler)
+	return ok && v.UnmarshalBinary(r.value) == nil, nil
 }
 
-// readRecord reads and checks a record; an absent one is fs.ErrNotExist.
-func (s *Store) readRecord(id ActionID) (*recordBody, error) {
+// readRecord reads and checks a record; an absent one is fs.ErrNotExist, and so is one
+// of the old form.
+func (s *Store) readRecord(id ActionID) (record, error) {
 	path, err := s.recordPath(id)
 	if err != nil {
-		return nil, err
+		return record{}, err
 	}
-	f, err := os.Open(path)
+	fd, err := openat(unix.AT_FDCWD, path, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fs.ErrNotExist
+		return record{}, fs.ErrNotExist
 	}
 	if err != nil {
-		return nil, s.fault("recall action", err)
+		return record{}, s.fault("recall action "+string(id), &fs.PathError{Op: "open", Path: path, Err: err})
 	}
-	defer f.Close()
-	data, err := io.ReadAll(f)
+	defer unix.Close(fd)
+	data, st, err := readAll(fd)
 	if err != nil {
-		return nil, s.fault("recall action "+string(id), err)
+		return record{}, s.fault("recall action "+string(id), &fs.PathError{Op: "read", Path: path, Err: err})
 	}
-	body, why := decodeRecord(id, data)
+	if isOldRecord(data) {
+		return record{}, fs.ErrNotExist
+	}
+	r, why := decodeRecord(id, data)
 	if why != "" {
-		return nil, s.moveAside("record", string(id), path, f, why)
+		return record{}, s.moveAside("record", string(id), path, fd, why)
 	}
-	touch(path)
-	return body, nil
+	touch(path, &st)
+	return r, nil
 }
 
-// decodeRecord checks the checksum before anything inside is believed.
-func decodeRecord(id ActionID, data []byte) (_ *recordBody, why string) {
-	var r record
-	if err := json.Unmarshal(data, &r); err != nil {
-		return nil, "it is not a record: " + err.Error()
+// readAll reads an open file in as few system calls as there can be: os.ReadFile takes
+// twice as many, which is much of what a small record costs.
+func readAll(fd int) ([]byte, unix.Stat_t, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, st, err
 	}
-	if got := DigestOf(r.Body); got != r.Sum {
-		return nil, fmt.Sprintf("its bytes hash to %s, its checksum says %s", got, r.Sum)
+	data := make([]byte, st.Size)
+	for n := 0; n < len(data); {
+		got, err := unix.Read(fd, data[n:])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, st, err
+		}
+		if got == 0 {
+			data = data[:n] // it was cut while it was read: the checksum will tell
+		}
+		n += got
 	}
-	var body recordBody
-	if err := json.Unmarshal(r.Body, &body); err != nil {
-		return nil, "it is not a record: " + err.Error()
-	}
-	if body.Action != id {
-		return nil, fmt.Sprintf("it is the record of action %s", body.Action)
-	}
-	return &body, ""
+	return data, st, nil
 }

@@ -10,6 +10,10 @@
 // temporary folder for as long as it lives, so what a killed process left behind
 // is known and is removed by the next Open.
 //
+// What an older tarn has put there does no harm. Its records, which were JSON as a
+// whole, are not known: what they tell of is done again and remembered in their place,
+// and those that nobody asks for any more are what GC removes first.
+//
 // Nothing is handed out unchecked. A blob is hashed before its descriptor is
 // given away, a record carries a checksum, and a tree is compared with the
 // manifest that was written when it was made. What does not hold is moved aside
@@ -18,7 +22,7 @@
 // # Folders
 //
 //	blobs/sha256/ab/abcd...   bytes, mode 0444
-//	records/ab/abcd...        what an action gave: JSON with a checksum
+//	records/ab/abcd...        what an action gave: see record
 //	trees/abcd.../root        an unpacked tree, beside it its manifest
 //	kept/KIND/NAME-N          folders that outlive their process: failed sandboxes, logs
 //	corrupt/                  what did not hold its checksum
@@ -239,13 +243,12 @@ func (s *Store) temp(name string) string {
 	return filepath.Join(s.tmp, fmt.Sprintf("%s-%d", name, s.next.Add(1)))
 }
 
-// writeFile puts data under its final name by one rename, on the disk before it
-// has that name.
-func (s *Store) writeFile(path string, data []byte, mode os.FileMode) error {
+// writeTemp makes a temporary file of data, which is on the disk.
+func (s *Store) writeTemp(data []byte, mode os.FileMode) (string, error) {
 	tmp := s.temp("file")
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return err
+		return "", err
 	}
 	_, err = f.Write(data)
 	if err == nil {
@@ -254,13 +257,36 @@ func (s *Store) writeFile(path string, data []byte, mode os.FileMode) error {
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
 	if err != nil {
 		os.Remove(tmp)
+		return "", err
+	}
+	return tmp, nil
+}
+
+// writeFile puts data under its final name by one rename, on the disk before it
+// has that name.
+func (s *Store) writeFile(path string, data []byte, mode os.FileMode) error {
+	tmp, err := s.writeTemp(data, mode)
+	if err == nil {
+		if err = os.Rename(tmp, path); err != nil {
+			os.Remove(tmp)
+		}
 	}
 	return err
+}
+
+// syncDirty puts the names of all blobs that were put or seen on the disk.
+func (s *Store) syncDirty() error {
+	s.dirty.Lock()
+	defer s.dirty.Unlock()
+	for dir := range s.dirty.dirs {
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+		delete(s.dirty.dirs, dir)
+	}
+	return nil
 }
 
 // syncDir puts the names in dir on the disk.

@@ -133,7 +133,7 @@ func (s *Store) useTree(ctx context.Context, id ActionID, dir string, locked boo
 			return nil, err
 		}
 	}
-	touch(filepath.Join(dir, "manifest"))
+	touchPath(filepath.Join(dir, "manifest"))
 	return m, nil
 }
 
