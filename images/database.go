@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/sha1"
-	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -104,9 +103,10 @@ func (c *composer) sbom(digest string, layers []Layer) (spdx, cyclone []byte, er
 			Name: i.Name, Version: string(i.Version), Arch: string(i.Arch), Distribution: d.OS.ID, Origin: i.Origin, Summary: i.Description, Homepage: i.URL,
 			Licenses: i.Licenses, Checksums: []sbom.Checksum{{Algorithm: "SHA1", Value: fmt.Sprintf("%x", p.Checksum[:])}},
 		}
-		document := c.embedded(p)
+		text := c.embedded(p)
+		document := sbom.ReadEmbedded(text)
 		switch {
-		case document != nil && !json.Valid(document):
+		case text != nil && !document.IsJSON():
 			c.warnings = append(c.warnings, Warning{Package: i.FullName(), Text: "the SPDX document in the package is not JSON"})
 		case p.isOwn():
 			component.Sources = []sbom.Source{{Name: path.Base(c.spec.Path), URL: d.Repository, Commit: d.Commit}}
@@ -140,7 +140,6 @@ func (c *composer) files() (map[string][]sbom.File, error) {
 		if n.Mode.IsDir() {
 			continue
 		}
-		f := sbom.File{Path: n.Path, Kind: rootfs.Kind(n.Mode), Target: n.Target, SHA256: n.Sum}
 		sum, known := sums[n.Sum]
 		switch {
 		case n.Mode.Type() == fs.ModeSymlink:
@@ -153,8 +152,7 @@ func (c *composer) files() (map[string][]sbom.File, error) {
 				return nil, fmt.Errorf("read /%s: %w", n.Path, err)
 			}
 		}
-		f.SHA1 = fmt.Sprintf("%x", sum[:])
-		files[n.Owner] = append(files[n.Owner], f)
+		files[n.Owner] = append(files[n.Owner], sbom.File{Path: n.Path, Kind: rootfs.Kind(n.Mode), SHA1: sum, SHA256: n.Sum, Target: n.Target})
 	}
 	return files, nil
 }

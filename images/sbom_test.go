@@ -175,8 +175,8 @@ func TestDocumentsOfBadPackages(t *testing.T) {
 		}
 		all = append(all, sbom.ImagePackage{
 			Component: sbom.Component{Name: name, Version: "1-r0", Licenses: []string{licence}, Homepage: "https://example.org/ x", Checksums: []sbom.Checksum{{Algorithm: "SHA256", Value: "12"}}},
-			Document:  document,
-			Files:     []sbom.File{{Path: "usr/\xff\x1b" + licence, Kind: "file", SHA1: strings.Repeat("0a", 20)}},
+			Document:  sbom.ReadEmbedded(document),
+			Files:     []sbom.File{{Path: "usr/\xff\x1b" + licence, Kind: "file", SHA1: [20]byte(bytes.Repeat([]byte{0x0a}, 20))}},
 		})
 	}
 	d := sbom.ImageDocument{Name: "web", Digest: "sha256:" + strings.Repeat("0a", 32), Arch: "amd64", Packages: all, OS: sbom.OS{ID: "a b", Version: "é"}, Repository: "git@github.com:a/b", Commit: "12"}

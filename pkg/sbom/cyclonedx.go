@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,10 +21,19 @@ const cycloneVersion = cdx.SpecVersion1_7
 // (https://cyclonedx.org/docs/1.7/json/): every package with its files below it, where
 // its sources come from, and which other packages it needs.
 func ImageCycloneDX(d ImageDocument) ([]byte, error) {
-	if d.Name == "" {
-		return nil, errors.New("write CycloneDX document: the image has no name")
+	bom, files, err := d.bom()
+	if err != nil {
+		return nil, err
 	}
-	bom := newBOM(d.Tool, d.Created)
+	return encodeBOM(bom, files)
+}
+
+// bom is the document with a placeholder in each package that has files, and those files.
+func (d *ImageDocument) bom() (bom *cdx.BOM, files [][]File, err error) {
+	if d.Name == "" {
+		return nil, nil, errors.New("write CycloneDX document: the image has no name")
+	}
+	bom = newBOM(d.Tool, d.Created)
 	image := d.cyclone()
 	bom.Metadata.Component = &image
 	var components []cdx.Component
@@ -40,12 +48,15 @@ func ImageCycloneDX(d ImageDocument) ([]byte, error) {
 	for i := range packages {
 		c := packages[i].cyclone()
 		if refs[packages[i].Name] != "" {
-			return nil, fmt.Errorf("write CycloneDX document: package %s is there twice", packages[i].Name)
+			return nil, nil, fmt.Errorf("write CycloneDX document: package %s is there twice", packages[i].Name)
 		}
 		refs[packages[i].Name] = c.BOMRef
 		components = append(components, c)
+		if len(packages[i].Files) > 0 {
+			files = append(files, packages[i].Files)
+		}
 	}
-	bom.Components = &components
+	bom.Components = unlessEmpty(components)
 	all := []string{}
 	var dependencies []cdx.Dependency
 	for i := range packages {
@@ -58,12 +69,12 @@ func ImageCycloneDX(d ImageDocument) ([]byte, error) {
 			}
 		}
 		slices.Sort(needs)
-		dependencies = append(dependencies, cdx.Dependency{Ref: refs[p.Name], Dependencies: &needs})
+		dependencies = append(dependencies, cdx.Dependency{Ref: refs[p.Name], Dependencies: unlessEmpty(needs)})
 	}
 	slices.Sort(all)
-	dependencies = append([]cdx.Dependency{{Ref: image.BOMRef, Dependencies: &all}}, dependencies...)
+	dependencies = append([]cdx.Dependency{{Ref: image.BOMRef, Dependencies: unlessEmpty(all)}}, dependencies...)
 	bom.Dependencies = &dependencies
-	return encodeBOM(bom)
+	return bom, files, nil
 }
 
 // IndexCycloneDX writes the bill of materials of an index as CycloneDX JSON.
@@ -79,12 +90,21 @@ func IndexCycloneDX(d IndexDocument) ([]byte, error) {
 		c := (&ImageDocument{Name: d.Name, Digest: i.Digest, Arch: i.Arch, Repository: d.Repository, Commit: d.Commit}).cyclone()
 		components, refs = append(components, c), append(refs, c.BOMRef)
 	}
-	bom.Components, bom.Dependencies = &components, &[]cdx.Dependency{{Ref: top.BOMRef, Dependencies: &refs}}
-	return encodeBOM(bom)
+	bom.Components, bom.Dependencies = unlessEmpty(components), &[]cdx.Dependency{{Ref: top.BOMRef, Dependencies: unlessEmpty(refs)}}
+	return encodeBOM(bom, nil)
+}
+
+// unlessEmpty gives a list as the library wants one; an empty one is left out.
+func unlessEmpty[E any](list []E) *[]E {
+	if len(list) == 0 {
+		return nil
+	}
+	return &list
 }
 
 func newBOM(tool string, created int64) *cdx.BOM {
 	bom := cdx.NewBOM()
+	bom.SpecVersion = cycloneVersion
 	bom.Metadata = &cdx.Metadata{
 		Timestamp: time.Unix(created, 0).UTC().Format(time.RFC3339),
 		Tools:     &cdx.ToolsChoice{Components: &[]cdx.Component{{Type: cdx.ComponentTypeApplication, Name: cmp.Or(tool, "tarn")}}},
@@ -92,12 +112,20 @@ func newBOM(tool string, created int64) *cdx.BOM {
 	return bom
 }
 
-// encodeBOM writes a document. Its serial number is made of all the rest of it, and put in
-// afterwards: to write a document with a component for each file of an image twice takes
-// twice the time.
-func encodeBOM(bom *cdx.BOM) ([]byte, error) {
+// placeholder stands for the files of a package in what the library is given, which it
+// copies and walks several times. No other component is a file, and no text can look like
+// one: in a string a quote has a backslash in front.
+const placeholder = `[{"type":"file","name":""}]`
+
+// encodeBOM writes a document, with the files of each package that has a placeholder for
+// them, in the order of the packages. Its serial number is made of all the rest of it. The
+// document of an image is long: it is written once, in one piece, and the serial number,
+// whose length is known, is put in afterwards.
+func encodeBOM(bom *cdx.BOM, files [][]File) ([]byte, error) {
 	var b bytes.Buffer
-	if err := cdx.NewBOMEncoder(&b, cdx.BOMFileFormatJSON).SetPretty(false).SetEscapeHTML(false).EncodeVersion(bom, cycloneVersion); err != nil {
+	// Not EncodeVersion, which copies everything by encoding/gob first, to leave out what
+	// older versions lack: nothing here is.
+	if err := cdx.NewBOMEncoder(&b, cdx.BOMFileFormatJSON).SetPretty(false).SetEscapeHTML(false).Encode(bom); err != nil {
 		return nil, fmt.Errorf("write CycloneDX document: %v", err)
 	}
 	const next = `"version":1,`
@@ -105,9 +133,32 @@ func encodeBOM(bom *cdx.BOM) ([]byte, error) {
 	if !found {
 		panic("internal error: no place for the serial number of a CycloneDX document")
 	}
-	sum := sha256.Sum256(b.Bytes())
-	number := `"serialNumber":"urn:uuid:` + uuid(sum[:]) + `",` + next
-	return slices.Concat(before, []byte(number), after), nil
+	number := func(sum [sha256.Size]byte) string { return `"serialNumber":"urn:uuid:` + uuid(sum[:]) + `",` }
+	var sum [sha256.Size]byte
+	size := b.Len() + len(number(sum))
+	for _, of := range files {
+		size += componentsSize(of)
+	}
+	out := make([]byte, 0, size)
+	out = append(out, before...)
+	start := len(out)
+	out = append(out, number(sum)...)
+	end := len(out)
+	out = append(out, next...)
+	for _, of := range files {
+		if before, after, found = bytes.Cut(after, []byte(placeholder)); !found {
+			panic("internal error: no place for the files of a package in a CycloneDX document")
+		}
+		out = append(out, before...)
+		out = appendComponents(out, of)
+	}
+	out = append(out, after...)
+	h := sha256.New()
+	h.Write(out[:start])
+	h.Write(out[end:])
+	h.Sum(sum[:0])
+	copy(out[start:end], number(sum))
+	return out, nil
 }
 
 func (d *ImageDocument) cyclone() cdx.Component {
@@ -148,30 +199,12 @@ func (p *ImagePackage) cyclone() cdx.Component {
 	for _, s := range p.sourceElements() {
 		references = append(references, s.cyclone())
 	}
-	if len(references) > 0 {
-		c.ExternalReferences = &references
-	}
+	c.ExternalReferences = unlessEmpty(references)
 	if p.Origin != "" {
 		c.Properties = &[]cdx.Property{{Name: "tarn:origin", Value: p.Origin}}
 	}
 	if len(p.Files) > 0 {
-		files := make([]cdx.Component, len(p.Files))
-		for i, f := range p.Files {
-			files[i] = cdx.Component{Type: cdx.ComponentTypeFile, Name: "/" + f.Path}
-			sums := []Checksum{{"SHA1", f.SHA1}}
-			if f.SHA256 != "" {
-				sums = append(sums, Checksum{"SHA256", f.SHA256})
-			}
-			files[i].Hashes = hashes(sums)
-			if f.Kind != "file" {
-				kind := f.Kind
-				if f.Target != "" {
-					kind += " to " + f.Target
-				}
-				files[i].Properties = &[]cdx.Property{{Name: "tarn:kind", Value: kind}}
-			}
-		}
-		c.Components = &files
+		c.Components = &[]cdx.Component{{Type: cdx.ComponentTypeFile}} // the placeholder
 	}
 	return c
 }
@@ -183,11 +216,9 @@ func (p *ImagePackage) HasSource() bool { return len(p.sourceElements()) > 0 }
 // known besides.
 func (p *ImagePackage) sourceElements() []*element {
 	var all []*element
-	var from document
-	if len(p.Document) > 0 && json.Unmarshal(p.Document, &from) == nil {
-		for _, e := range from.Packages {
-			if e != nil && e.Name != "" && !(e.Name == p.Name && e.Version == p.Version) && (e.Purpose == "" || e.Purpose == "SOURCE") {
-				e.clean()
+	if p.Document != nil {
+		for _, e := range p.Document.sources {
+			if e.Name != p.Name || e.Version != p.Version {
 				all = append(all, e)
 			}
 		}
@@ -218,17 +249,16 @@ func (e *element) cyclone() cdx.ExternalReference {
 	return r
 }
 
+// algorithms are CycloneDX's names of SPDX's.
+var algorithms = map[string]cdx.HashAlgorithm{"MD5": cdx.HashAlgoMD5, "SHA1": cdx.HashAlgoSHA1, "SHA256": cdx.HashAlgoSHA256, "SHA384": cdx.HashAlgoSHA384, "SHA512": cdx.HashAlgoSHA512}
+
 // hashes gives checksums by CycloneDX's names of the algorithms.
 func hashes(sums []Checksum) *[]cdx.Hash {
-	names := map[string]cdx.HashAlgorithm{"MD5": cdx.HashAlgoMD5, "SHA1": cdx.HashAlgoSHA1, "SHA256": cdx.HashAlgoSHA256, "SHA384": cdx.HashAlgoSHA384, "SHA512": cdx.HashAlgoSHA512}
 	var all []cdx.Hash
 	for _, s := range sums {
-		if name, known := names[s.Algorithm]; known && s.valid() {
+		if name, known := algorithms[s.Algorithm]; known && s.valid() {
 			all = append(all, cdx.Hash{Algorithm: name, Value: s.Value})
 		}
 	}
-	if len(all) == 0 {
-		return nil
-	}
-	return &all
+	return unlessEmpty(all)
 }

@@ -1,6 +1,8 @@
 package sbom
 
 import (
+	"encoding/json"
+	"errors"
 	"net/url"
 	"slices"
 	"strings"
@@ -8,6 +10,50 @@ import (
 
 	"github.com/package-url/packageurl-go"
 )
+
+// Embedded is the bill of materials that lies in a package, read once for all who ask what
+// it says. It does not change.
+type Embedded struct {
+	document document   // its elements as SPDX 2.3 wants them
+	sources  []*element // those that a package may have been built from
+	err      error      // why it cannot be read
+}
+
+// ReadEmbedded reads a document, SPDX JSON; an empty one is nil. That it cannot be read is
+// told in the document of the image that the package is in.
+func ReadEmbedded(text []byte) *Embedded {
+	if len(text) == 0 {
+		return nil
+	}
+	d := &Embedded{}
+	if d.err = json.Unmarshal(text, &d.document); d.err != nil {
+		return d
+	}
+	elements := d.document.Packages
+	d.document.Packages = nil
+	for _, e := range elements {
+		if e == nil || e.Name == "" {
+			continue
+		}
+		if e.Purpose == "" || e.Purpose == "SOURCE" {
+			d.sources = append(d.sources, e)
+		}
+		e.clean()
+		if e.ID != "" && e.ID != documentID {
+			d.document.take(e)
+		}
+	}
+	return d
+}
+
+// IsJSON tells whether the document is JSON, whatever else it is.
+func (d *Embedded) IsJSON() bool {
+	if d == nil {
+		return false
+	}
+	var syntax *json.SyntaxError
+	return !errors.As(d.err, &syntax)
+}
 
 // clean leaves out of an element of another document what SPDX 2.3 has no place for: the
 // mistake of one package must not make the document of an image unreadable.

@@ -40,8 +40,8 @@ type OS struct {
 // ImagePackage is a package of an image.
 type ImagePackage struct {
 	Component
-	// Document is the bill of materials that lies in the package, as SPDX JSON, or empty.
-	Document []byte
+	// Document is the bill of materials that lies in the package, or nil.
+	Document *Embedded
 	// Files are all paths of the image that are the package's and no folders.
 	Files []File
 	// Needs are the names of packages of the image that it depends on.
@@ -55,6 +55,14 @@ type ImagePackage struct {
 // A package's document that cannot be read does not keep the package out: its
 // element says so.
 func Image(d ImageDocument) ([]byte, error) {
+	doc, err := d.document()
+	if err != nil {
+		return nil, err
+	}
+	return doc.encode()
+}
+
+func (d *ImageDocument) document() (*document, error) {
 	if d.Name == "" {
 		return nil, errors.New("write SPDX document: the image has no name")
 	}
@@ -113,7 +121,7 @@ func Image(d ImageDocument) ([]byte, error) {
 		doc.relate(image.ID, "CONTAINS", elements[i].ID)
 	}
 	for i := range packages {
-		if len(packages[i].Document) > 0 {
+		if packages[i].Document != nil {
 			if err := doc.merge(elements[i], packages[i].Document, l); err != nil {
 				elements[i].Comment = "the SPDX document in the package cannot be read: " + err.Error()
 			}
@@ -124,7 +132,7 @@ func Image(d ImageDocument) ([]byte, error) {
 		doc.own(elements[i], packages[i].Files)
 	}
 	doc.Extracted = l.sorted()
-	return doc.encode()
+	return doc, nil
 }
 
 func (d *ImageDocument) element() *element {
@@ -158,21 +166,13 @@ func (d *ImageDocument) element() *element {
 // merge takes over what a package's own document says beyond the package itself:
 // all that can be reached from what it describes, without files. own is the
 // package's element in d.
-func (d *document) merge(own *element, text []byte, l *licences) error {
-	var from document
-	if err := json.Unmarshal(text, &from); err != nil {
-		return err
+func (d *document) merge(own *element, embedded *Embedded, l *licences) error {
+	if embedded.err != nil {
+		return embedded.err
 	}
+	from := &embedded.document
 	if !strings.HasPrefix(from.Version, "SPDX-2.") {
 		return fmt.Errorf("unknown version %q", from.Version)
-	}
-	elements := from.Packages
-	from.Packages = nil
-	for _, e := range elements {
-		if e != nil && e.ID != "" && e.ID != documentID && e.Name != "" {
-			e.clean()
-			from.take(e)
-		}
 	}
 	near := map[string][]string{}
 	described := slices.Clone(from.Describes)
@@ -214,10 +214,12 @@ func (d *document) merge(own *element, text []byte, l *licences) error {
 		queue = append(queue, near[id]...)
 	}
 	ids := map[string]string{}
-	for _, e := range from.Packages {
-		if !reached[e.ID] || ids[e.ID] != "" {
+	for _, read := range from.Packages {
+		if !reached[read.ID] {
 			continue
 		}
+		copied := *read // others read the document too
+		e := &copied
 		e.Declared, e.Concluded = l.again(e.Declared, renamed), l.again(e.Concluded, renamed)
 		e.Download = cmp.Or(e.Download, noAssertion)
 		if e.ID == main {
@@ -225,8 +227,7 @@ func (d *document) merge(own *element, text []byte, l *licences) error {
 			own.supplement(e)
 			continue
 		}
-		id := e.ID // adopt changes it
-		ids[id] = d.adopt(e, own)
+		ids[read.ID] = d.adopt(e, own)
 	}
 	for _, id := range roots {
 		if id != main {

@@ -81,7 +81,7 @@ func (l *licences) one(text string) string {
 		for _, e := range p.licences.extracted {
 			l.add(e)
 		}
-		return strings.NewReplacer("( ", "(", " )", ")").Replace(strings.Join(p.out, " "))
+		return joined.Replace(strings.Join(p.out, " "))
 	}
 	return l.reference(text)
 }
@@ -104,8 +104,11 @@ func firstLine(text string) string {
 
 // tokens splits an expression into parentheses and words.
 func tokens(text string) []string {
-	return strings.Fields(strings.NewReplacer("(", " ( ", ")", " ) ").Replace(text))
+	return strings.Fields(apart.Replace(text))
 }
+
+// Parentheses stand apart from words, and are joined to them.
+var apart, joined = strings.NewReplacer("(", " ( ", ")", " ) "), strings.NewReplacer("( ", "(", " )", ")")
 
 // expression reads the grammar of SPDX 2.3, annex D: alternatives of conjunctions
 // of identifiers with exceptions. Operators and identifiers may be of either case. What

@@ -247,11 +247,11 @@ func image(t *testing.T) ImageDocument {
 		},
 		OS: OS{ID: "tarn", Name: "Tarn Linux", Version: "1"},
 		Packages: []ImagePackage{
-			{Component: component(zlib), Document: write(t, zlib)},
-			{Component: component(libz), Document: write(t, libz)},
+			{Component: component(zlib), Document: ReadEmbedded(write(t, zlib))},
+			{Component: component(libz), Document: ReadEmbedded(write(t, libz))},
 			{Component: Component{Name: "musl", Version: "1.2.5-r0", Arch: "x86_64", Licenses: []string{"MIT"}}},
-			{Component: Component{Name: "broken", Version: "1-r0", Licenses: []string{"MIT"}}, Document: []byte("{")},
-			{Component: Component{Name: "foreign", Version: "2-r0", Licenses: []string{"LicenseRef-Own"}}, Document: foreign},
+			{Component: Component{Name: "broken", Version: "1-r0", Licenses: []string{"MIT"}}, Document: ReadEmbedded([]byte("{"))},
+			{Component: Component{Name: "foreign", Version: "2-r0", Licenses: []string{"LicenseRef-Own"}}, Document: ReadEmbedded(foreign)},
 		},
 		Repository: "https://github.com/tarn-build/tarn", Commit: "0123",
 		Created: 1700000000,
@@ -339,7 +339,7 @@ func FuzzMerge(f *testing.F) {
 	}
 	f.Add([]byte(`{"spdxVersion":"SPDX-2.3","packages":[{"SPDXID":"SPDXRef-DOCUMENT","name":"x"},null],"documentDescribes":["SPDXRef-DOCUMENT"]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		out, err := Image(ImageDocument{Name: "x", Packages: []ImagePackage{{Component: Component{Name: "foreign", Version: "2-r0"}, Document: text}}})
+		out, err := Image(ImageDocument{Name: "x", Packages: []ImagePackage{{Component: Component{Name: "foreign", Version: "2-r0"}, Document: ReadEmbedded(text)}}})
 		if err != nil {
 			t.Fatal(err)
 		}

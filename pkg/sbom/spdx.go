@@ -30,12 +30,12 @@ type document struct {
 	Describes     []string       `json:"documentDescribes,omitempty"`
 	External      []external     `json:"externalDocumentRefs,omitempty"`
 	Packages      []*element     `json:"packages"`
-	Files         []file         `json:"files,omitempty"`
 	Relationships []relationship `json:"relationships"`
 	Extracted     []extracted    `json:"hasExtractedLicensingInfos,omitempty"`
 
 	byID    map[string]*element
 	related map[relationship]bool
+	owned   []owned // stands between packages and relationships
 }
 
 type creation struct {
@@ -149,78 +149,70 @@ func (d *document) find(id string) *element { return d.byID[id] }
 
 // encode writes the document. Its namespace is made of all the rest of it, so
 // that two documents have one only when they say the same.
+//
+// It has indents for people to look at, but of an image with files, whose lists are long,
+// each entry on a line of its own. Such a document is long: it is written once, in one
+// piece, and the namespace, whose length is known, is put in afterwards.
 func (d *document) encode() ([]byte, error) {
 	d.Namespace = ""
-	bare, err := marshal(d)
+	bare, err := d.encodeBare()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("write SPDX document %s: %v", d.Name, err)
 	}
-	sum := sha256.Sum256(bare)
-	d.Namespace = "https://spdx.org/spdxdocs/" + escape(d.Name) + "-" + hex.EncodeToString(sum[:16])
-	// Written once: an image's document has a line for each of its files.
-	name, err := json.Marshal(d.Namespace)
-	if err != nil {
-		return nil, err
+	const key = "\n  \"documentNamespace\": \""
+	before, after, found := bytes.Cut(bare, []byte(key))
+	if !found {
+		panic("internal error: no place for the namespace of an SPDX document")
 	}
-	const key = "\n  \"documentNamespace\": "
-	return bytes.Replace(bare, []byte(key+`""`), append([]byte(key), name...), 1), nil
+	var sum [sha256.Size]byte
+	prefix := "https://spdx.org/spdxdocs/" + escape(d.Name) + "-" // nothing that JSON escapes
+	digits := 2 * len(sum[:16])
+	size := len(bare) + len(prefix) + digits
+	if len(d.owned) > 0 {
+		size += d.filesSize()
+	}
+	out := make([]byte, 0, size)
+	out = append(out, before...)
+	out = append(out, key...)
+	start := len(out)
+	out = append(out, prefix...)
+	place := len(out)
+	out = append(out, make([]byte, digits)...)
+	end := len(out)
+	if len(d.owned) > 0 {
+		const empty = "\n  \"relationships\": null"
+		if before, after, found = bytes.Cut(after, []byte(empty)); !found {
+			panic("internal error: no place for relationships in an SPDX document")
+		}
+		out = append(out, before...)
+		out = append(out, "\n  \"files\": [\n"...)
+		out = d.appendFiles(out)
+		out = append(out, "\n  ],\n  \"relationships\": [\n"...)
+		out = d.appendRelationships(out)
+		out = append(out, "\n  ]"...)
+	}
+	out = append(out, after...)
+	h := sha256.New()
+	h.Write(out[:start])
+	h.Write(out[end:])
+	h.Sum(sum[:0])
+	hex.Encode(out[place:end], sum[:16])
+	return out, nil
 }
 
-// marshal writes what people look at with indents, and of an image with files, whose
-// lists are long, each entry on a line of its own.
-func marshal(d *document) ([]byte, error) {
+// encodeBare writes the document without its files; where it has some without its
+// relationships too.
+func (d *document) encodeBare() ([]byte, error) {
+	if relationships := d.Relationships; len(d.owned) > 0 {
+		d.Relationships = nil
+		defer func() { d.Relationships = relationships }()
+	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	files, relationships := d.Files, d.Relationships
-	if len(files) > 0 {
-		d.Files, d.Relationships = nil, nil
-		defer func() { d.Files, d.Relationships = files, relationships }()
-	}
-	if err := e.Encode(d); err != nil {
-		return nil, fmt.Errorf("write SPDX document %s: %v", d.Name, err)
-	}
-	if len(files) == 0 {
-		return b.Bytes(), nil
-	}
-	const empty = "\n  \"relationships\": null"
-	before, after, found := bytes.Cut(b.Bytes(), []byte(empty))
-	if !found {
-		panic("internal error: no place for relationships in an SPDX document")
-	}
-	var out bytes.Buffer
-	out.Write(before)
-	lines := json.NewEncoder(&out)
-	lines.SetEscapeHTML(false)
-	out.WriteString("\n  \"files\": [\n")
-	for i := range files {
-		if err := line(&out, lines, &files[i], i == len(files)-1); err != nil {
-			return nil, fmt.Errorf("write SPDX document %s: %v", d.Name, err)
-		}
-	}
-	out.WriteString("  ],\n  \"relationships\": [\n")
-	for i := range relationships {
-		if err := line(&out, lines, &relationships[i], i == len(relationships)-1); err != nil {
-			return nil, fmt.Errorf("write SPDX document %s: %v", d.Name, err)
-		}
-	}
-	out.WriteString("  ]")
-	out.Write(after)
-	return out.Bytes(), nil
-}
-
-// line writes an entry of a list on a line of its own.
-func line(out *bytes.Buffer, e *json.Encoder, entry any, last bool) error {
-	out.WriteString("    ")
-	if err := e.Encode(entry); err != nil {
-		return err
-	}
-	if !last {
-		out.Truncate(out.Len() - 1)
-		out.WriteString(",\n")
-	}
-	return nil
+	err := e.Encode(d)
+	return b.Bytes(), err
 }
 
 // escape makes text fit an SPDX identifier: letters, digits, "." and "-".
