@@ -43,7 +43,8 @@ type builtEnvironment struct {
 	Contents struct {
 		Packages []string `yaml:"packages"`
 	} `yaml:"contents"`
-	// Annotations tell the checksum of each package, under checksumKey and its name.
+	// Annotations tell the checksum of each package, under checksumKey and its name, and
+	// under prefetchedKey that of what was prefetched.
 	Annotations map[string]string `yaml:"annotations,omitempty"`
 	Environment map[string]string `yaml:"environment,omitempty"`
 }
@@ -52,6 +53,9 @@ type builtEnvironment struct {
 // (repo.Locked.Identity): what the plan's ID covers, so that the same plan gives the same
 // bytes whoever signed the packages and however their own environments changed.
 const checksumKey = "com.github.tarn-build.checksum."
+
+// prefetchedKey is the annotation that tells the digest of what package managers downloaded.
+const prefetchedKey = "com.github.tarn-build.prefetched"
 
 type builtSubpackage struct {
 	Name     string      `yaml:"name"`
@@ -77,11 +81,17 @@ func embeddedRecipe(p *plan.Plan) ([]byte, error) {
 		r.Package.Copyright = append(r.Package.Copyright, builtLicense{l.License})
 	}
 	r.Environment.Contents.Packages = p.Environment.Names()
-	for _, l := range p.Environment {
+	annotate := func(key, value string) {
 		if r.Environment.Annotations == nil {
 			r.Environment.Annotations = map[string]string{}
 		}
-		r.Environment.Annotations[checksumKey+l.Name] = l.Identity
+		r.Environment.Annotations[key] = value
+	}
+	for _, l := range p.Environment {
+		annotate(checksumKey+l.Name, l.Identity)
+	}
+	if p.Prefetched != nil {
+		annotate(prefetchedKey, "sha256:"+p.Prefetched.SHA256)
 	}
 	r.Environment.Environment = s.Environment.Env
 	for i, o := range s.Packages {

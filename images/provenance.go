@@ -88,6 +88,10 @@ const recipeFile = ".melange.yaml"
 // of a package; those of melange have none.
 const checksumKey = "com.github.tarn-build.checksum."
 
+// prefetchedKey is the annotation that tells of what package managers downloaded before
+// the build, as one tree.
+const prefetchedKey = "com.github.tarn-build.prefetched"
+
 // Provenance is the SLSA provenance (version 1, the predicate) of the images of one image
 // file: the file, the base image, every package that was added by digest, and for each the
 // recipe, the digests of its sources and of its environment as the package holds them.
@@ -222,6 +226,11 @@ func readRecipe(text []byte) builtRecipe {
 		}
 	}
 	recipe.Sources = sources(document, nil, 0)
+	if digest, found := strings.CutPrefix(scalar(value(environment, "annotations"), prefetchedKey), "sha256:"); found {
+		r := resource{Name: scalar(value(document, "package"), "name") + ".prefetch.tar"}
+		r.digest("sha256", digest)
+		recipe.Sources = append(recipe.Sources, r)
+	}
 	return recipe
 }
 

@@ -92,7 +92,7 @@ func TestIndex(t *testing.T) {
 }
 
 // recipe is one of a package; what stands between @ is a digest of the digits given.
-var recipe = strings.NewReplacer("@DATA@", digits("d", 64), "@SEED@", digits("5", 64), "@ADB@", digits("b", 64), "@SHA256@", digits("a", 64), "@COMMIT@", digits("c", 40), "@SHA512@", digits("e", 128)).Replace(`package:
+var recipe = strings.NewReplacer("@DATA@", digits("d", 64), "@SEED@", digits("5", 64), "@ADB@", digits("b", 64), "@TREE@", digits("f", 64), "@SHA256@", digits("a", 64), "@COMMIT@", digits("c", 40), "@SHA512@", digits("e", 128)).Replace(`package:
   name: hello
 environment:
   contents:
@@ -103,6 +103,7 @@ environment:
     com.github.tarn-build.checksum.seed: seed:@SEED@
     com.github.tarn-build.checksum.tool: sha256:@ADB@
     com.github.tarn-build.checksum.gcc: data:odd
+    com.github.tarn-build.prefetched: sha256:@TREE@
 pipeline:
   - uses: fetch
     with:
@@ -161,8 +162,8 @@ func TestProvenance(t *testing.T) {
 					Text        string
 					Environment []dependency
 					Sources     []struct {
-						URI    string
-						Digest map[string]string
+						Name, URI string
+						Digest    map[string]string
 					}
 				}
 			}
@@ -222,15 +223,15 @@ func TestProvenance(t *testing.T) {
 	var sources []string
 	for _, s := range r.Sources {
 		for algorithm, digest := range s.Digest {
-			sources = append(sources, s.URI+" "+algorithm+" "+digest)
+			sources = append(sources, s.Name+s.URI+" "+algorithm+" "+digest)
 		}
 	}
-	want := []string{"https://example.org/hello-1.tar.gz sha256 " + digits("a", 64), "git+https://example.org/more.git@v2 gitCommit " + digits("c", 40), "https://example.org/data.zip sha512 " + digits("e", 128)}
+	want := []string{"https://example.org/hello-1.tar.gz sha256 " + digits("a", 64), "git+https://example.org/more.git@v2 gitCommit " + digits("c", 40), "https://example.org/data.zip sha512 " + digits("e", 128), "hello.prefetch.tar sha256 " + digits("f", 64)}
 	if diff := cmp.Diff(want, sources); diff != "" {
 		t.Error(diff)
 	}
-	if got := len(p.ResolvedDependencies); got != 4+4+6 {
-		t.Errorf("got %d dependencies, want 4 packages, 4 sources and the 6 packages of an environment", got)
+	if got := len(p.ResolvedDependencies); got != 4+5+6 {
+		t.Errorf("got %d dependencies, want 4 packages, 5 sources and the 6 packages of an environment", got)
 	}
 	// An image that is recalled from the store says the same.
 	again := mustCompose(t, st, "contents: {packages: [hello]}\ncmd: hello\n",

@@ -22,6 +22,9 @@ import (
 // layout of packages, another generated dependency.
 const version = 4
 
+// prefetchedVersion is version for plans with something prefetched alone.
+const prefetchedVersion = 2
+
 // Natives has a number for each step that tarn does itself. It is raised when the step
 // leaves another tree behind than before, and then the recipes that use it are built again.
 var Natives = map[string]int{
@@ -95,6 +98,7 @@ func (p *Plan) hash() *store.Hash {
 	addEnvironment(h, p.Environment)
 	if p.Prefetched != nil {
 		h.Line("prefetched", p.Prefetched.SHA256)
+		h.Line("prefetched version", prefetchedVersion)
 	}
 	if p.Online != "" {
 		h.Line("online", p.Online)
