@@ -37,8 +37,9 @@ file names. Nothing of a package is run. --format chooses what is written:
   cpio     OUTPUT/NAME.cpio.gz, the root file system as Linux takes it for an
            initramfs; the kernel starts /init there
 
-The SBOM lies in OUTPUT/NAME.spdx.json, that of the index in NAME-index.spdx.json. With several architectures those files that
-hold one are called NAME-ARCH. What is there already as it was left is not written again.
+The SBOM lies in OUTPUT/NAME.spdx.json, that of the index in NAME-index.spdx.json. With
+several architectures those files that hold one are called NAME-ARCH. What is there
+already as it was left is not written again.
 
 --sign KEY signs as tarn image publish does: the layout holds the index of the images,
 and beside it and them signatures and attestations of their SBOM and provenance. tarn
@@ -55,7 +56,7 @@ packages are those that it names. One image that fails does not stop the others.
 	o.addJobs(cmd)
 	o.signing.add(cmd.Flags())
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "the folder to write to (default: images below the workspace's output)")
-	cmd.Flags().StringVarP(&o.tag, "tag", "t", "", "the name in the archive (default: NAME:latest)")
+	cmd.Flags().StringVarP(&o.tag, "tag", "t", "", "the name in layout, archive and signatures (default: NAME:latest)")
 	return cmd
 }
 
