@@ -3,7 +3,9 @@ package build
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/build/source/prefetch"
 	"github.com/tarn-build/tarn/build/step"
+	"github.com/tarn-build/tarn/pkg/sandbox"
 	"github.com/tarn-build/tarn/recipes"
 )
 
@@ -336,15 +339,30 @@ func (r *runner) unfetched(s recipes.Step, err error) (hint string, _ error) {
 		return "", err
 	}
 	uses, is := downloads(r.log.tail())
+	tried := false
+	if exit, ok := errors.AsType[*sandbox.ExitError](err); ok && !is {
+		tried = exit.Unrouted > 0
+	}
 	if !is && s.Prefetch != "" && r.prefetched == nil {
 		return fmt.Sprintf("nothing is prefetched for it on %s: if that is what it lacks, tarn fetch --update %s downloads and locks it", r.script.Arch, r.script.Name), err
 	}
-	if !is {
+	if !is && !tried {
 		return "", err
 	}
 	wanted := false
 	for _, o := range r.script.Packages {
 		wanted = wanted || slices.ContainsFunc(o.Steps, func(one recipes.Step) bool { return one.Prefetch != "" })
+	}
+	if tried {
+		// Nothing that it said tells whether this is why it failed.
+		hint := "it asked for addresses beyond the sandbox, and a build has no network: if that is what it lacks, "
+		switch uses := managerOf(r.log.command() + "\n" + s.Shell); {
+		case wanted:
+			return hint + "tarn fetch --update " + r.script.Name + " downloads it and locks it beside the recipe", err
+		case uses != "":
+			return hint + "put - uses: " + uses + " before this step, then tarn fetch --update " + r.script.Name, err
+		}
+		return hint + otherWays, err
 	}
 	switch {
 	case wanted && r.prefetched == nil:
@@ -354,5 +372,21 @@ func (r *runner) unfetched(s recipes.Step, err error) (hint string, _ error) {
 	case uses != "":
 		return "a build has no network: put - uses: " + uses + " before this step, then tarn fetch --update " + r.script.Name, err
 	}
-	return "a build has no network: fetch it in a step with a digest (fetch, git-checkout), or prefetch it (prefetch/go, prefetch/npm, prefetch/cargo, prefetch/pip)", err
+	return "a build has no network: " + otherWays, err
+}
+
+// otherWays are how a build comes by what no package manager was recognised to want.
+const otherWays = "fetch it in a step with a digest (fetch, git-checkout), or prefetch it (prefetch/go, prefetch/npm, prefetch/cargo, prefetch/pip)"
+
+// managers finds the package managers that have a prefetch pipeline among the commands of
+// a script.
+var managers = regexp.MustCompile(`(?m)(?:^|[\s;&|({])(?:python3? -m )?(go|npm|cargo|pip)3? `)
+
+// managerOf gives the pipeline that prefetches for a script: for the first package manager
+// in it, or "".
+func managerOf(script string) string {
+	if m := managers.FindStringSubmatch(script); m != nil {
+		return "prefetch/" + m[1]
+	}
+	return ""
 }

@@ -33,3 +33,23 @@ func TestDownloadsAreKnown(t *testing.T) {
 		}
 	}
 }
+
+// The first package manager of a script names the pipeline that prefetches for it.
+func TestManagerOf(t *testing.T) {
+	for script, want := range map[string]string{
+		"go build ./...":                            "prefetch/go",
+		"cd src && CGO_ENABLED=0 go install .":      "prefetch/go",
+		"set -e\nnpm ci >/dev/null 2>&1":            "prefetch/npm",
+		"(cargo build --release)":                   "prefetch/cargo",
+		"python3 -m pip install .; go build":        "prefetch/pip",
+		"pip3 install x":                            "prefetch/pip",
+		"make CARGO=/usr/bin/cargo":                 "",
+		"./configure && make":                       "",
+		"echo let it go":                            "",
+		"wget -q -O file http://host.example/file ": "",
+	} {
+		if got := managerOf(script); got != want {
+			t.Errorf("%q: got %q, want %q", script, got, want)
+		}
+	}
+}

@@ -157,6 +157,9 @@ type ExitError struct {
 	Code   int    // exit status, or 128 + signal
 	Signal string // e.g. "killed", when a signal ended it
 	Limit  string // the limit that was reached, e.g. "memory (2 GiB)", when one was
+	// Unrouted is how often the command, or what it started, asked for an address beyond a
+	// sandbox that has loopback alone. Asking for the address of a name counts as well.
+	Unrouted int
 }
 
 func (e *ExitError) Error() string {

@@ -13,7 +13,7 @@ import (
 
 // start starts the first stage and waits until commands can run.
 func (b Backend) start(ctx context.Context, set *setup) (*pid1.Box, error) {
-	o := pid1.BoxOptions{WorkPath: set.WorkPath, Work: set.Work, Limits: set.Limits, Off: set.Off}
+	o := pid1.BoxOptions{WorkPath: set.WorkPath, Work: set.Work, Limits: set.Limits, Network: set.Network, Off: set.Off}
 	if set.AllIDs && !set.Off.Has(userNamespace) {
 		o.UID, o.GID = set.UID, set.GID
 	}

@@ -91,7 +91,7 @@ type runtimeStart struct {
 // StartRuntime runs a container runtime whose bundle lies in a folder, and waits until
 // commands can run in its container. Release is called when all of it has ended.
 func (p *Plan) StartRuntime(ctx context.Context, bundle string, argv, env []string, release func()) (sandbox.Sandbox, error) {
-	o := pid1.BoxOptions{WorkPath: p.WorkPath, Work: p.Work, Limits: p.Limits, Release: release, Patience: 5 * time.Second}
+	o := pid1.BoxOptions{WorkPath: p.WorkPath, Work: p.Work, Limits: p.Limits, Network: p.Network, Release: release, Patience: 5 * time.Second}
 	if p.AllIDs {
 		o.UID, o.GID = p.UID, p.GID
 	}

@@ -42,6 +42,7 @@ func Run(t *testing.T, b sandbox.Backend) {
 		test    func(*testing.T, *kit)
 	}{
 		{"network is loopback only", network},
+		{"tries to reach a network are counted", reaching},
 		{"host files are not there", hostFiles},
 		{"surroundings are the same everywhere", surroundings},
 		{"user is the one asked for", users},
@@ -113,6 +114,35 @@ func network(t *testing.T, k *kit) {
 	for _, name := range []string{"inet", "unix"} {
 		if got := o.tried(name); got != "ok" {
 			t.Errorf("socket %s: got %s, want ok", name, got)
+		}
+	}
+}
+
+// reaching has commands fail without a word, once after they asked for an address beyond
+// the sandbox and once after they talked on loopback alone.
+func reaching(t *testing.T, k *kit) {
+	o := k.open(t, sandbox.Spec{})
+	for _, c := range []struct {
+		args []string
+		is   bool
+	}{
+		{[]string{"silent", "dial", "tcp", "192.0.2.1:80"}, true},
+		{[]string{"silent", "dial", "udp", "192.0.2.1:80"}, true},
+		{[]string{"silent", "dial", "tcp", "host.example:443"}, true}, // a name
+		{[]string{"silent", "silent", "dial", "tcp", "192.0.2.1:80"}, true},
+		{[]string{"silent", "exit", "3"}, false},
+		{[]string{"silent", "loopback"}, false},
+		{[]string{"silent", "dial", "tcp", "127.0.0.1:1"}, false}, // refused
+		{[]string{"silent", "dial", "udp", "127.0.0.1:1"}, false},
+		{[]string{"silent", "dial", "tcp", "localhost:1"}, false},
+	} {
+		out, words, err := o.command(sandbox.Command{}, c.args...)
+		var exit *sandbox.ExitError
+		if !errors.As(err, &exit) || out+words != "" {
+			t.Fatalf("%v: got %v, %q, want a failure without a word", c.args, err, out+words)
+		}
+		if got := exit.Unrouted > 0; got != c.is {
+			t.Errorf("%v: counted %d tries, want some: %v", c.args, exit.Unrouted, c.is)
 		}
 	}
 }
@@ -197,7 +227,7 @@ func surroundings(t *testing.T, k *kit) {
 	if hosts := o.must("read", "/etc/hosts"); !strings.Contains(hosts, "localhost other\n") {
 		t.Errorf("/etc/hosts has no line for the host's own name:\n%s", hosts)
 	}
-	if got, want := o.must("read", "/etc/resolv.conf"), ""; got != want {
+	if got, want := o.must("read", "/etc/resolv.conf"), "nameserver 192.0.2.53\noptions timeout:1 attempts:1"; got != want {
 		t.Errorf("/etc/resolv.conf: got %q, want %q", got, want)
 	}
 }

@@ -48,6 +48,8 @@ type BoxOptions struct {
 	Patience time.Duration
 	// Release is called once when every process is gone; may be nil.
 	Release func()
+	// Network tells that the sandbox has the machine's network, whose counters are not its own.
+	Network bool
 	Off     Off
 }
 
@@ -247,6 +249,9 @@ func (b *Box) Run(ctx context.Context, c sandbox.Command) error {
 	// A command may take no notice of what the kernel did to one of its processes: what
 	// it made is another thing then than on a machine with a supervisor, or with more memory.
 	met := b.o.Group.Counts().Since(before)
+	if !b.o.Network {
+		exit.Unrouted = a.Unrouted
+	}
 	switch {
 	case a.Status.Signaled():
 		exit.Code, exit.Signal = 128+int(a.Status.Signal()), a.Status.Signal().String()

@@ -52,8 +52,10 @@ type Answer struct {
 	Err    string
 	Errno  syscall.Errno // what Err came from, for errors.Is
 	Lack   *sandbox.Lack
-	Limit  string          // "memory" or "processes", when this process ended the command for it
-	Data   json.RawMessage // what a backend's own stage says
+	Limit  string // "memory" or "processes", when this process ended the command for it
+	// Unrouted is how often the command asked for addresses that no route leads to.
+	Unrouted int
+	Data     json.RawMessage // what a backend's own stage says
 }
 
 // err is the Answer's failure as an error.

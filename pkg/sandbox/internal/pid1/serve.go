@@ -125,6 +125,7 @@ func (s *Serving) run(r *Request, fds []int) *Answer {
 		closeAll(fds)
 		return Failed(fmt.Errorf("internal error: %d descriptors came with a command", len(fds)))
 	}
+	before := unrouted()
 	pid, err := r.start(fds)
 	closeAll(fds)
 	if err != nil {
@@ -135,7 +136,7 @@ func (s *Serving) run(r *Request, fds []int) *Answer {
 	go func() { reached <- w.run(stop) }()
 	status, err := waitFor(pid)
 	close(stop)
-	a := &Answer{Status: status, Limit: <-reached}
+	a := &Answer{Status: status, Limit: <-reached, Unrouted: unrouted() - before}
 	if err != nil {
 		return Failed(err)
 	}
