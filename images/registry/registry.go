@@ -232,12 +232,16 @@ func (c *Client) explain(op string, ref name.Reference, err error) error {
 		return err
 	}
 	e := &Error{Op: op, Reference: ref.String(), Err: err}
+	// Beside it may stand what the registry answered to the attempt without TLS, which the
+	// library makes when the other one takes longer than 0.3 s.
+	if plain, is := errors.AsType[*certificateError](err); is {
+		e.Err = plain
+		return e
+	}
 	answer, is := errors.AsType[*transport.Error](err)
 	if !is {
 		// Of two attempts, over TLS and without, the reason is the same.
 		if plain, is := errors.AsType[*insecureError](err); is {
-			e.Err = plain
-		} else if plain, is := errors.AsType[*certificateError](err); is {
 			e.Err = plain
 		} else if plain, is := errors.AsType[*net.OpError](err); is {
 			e.Err = plain

@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -206,12 +207,19 @@ func TestMessages(t *testing.T) {
 	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
 	stranger.StartTLS()
 	t.Cleanup(stranger.Close)
+	// This one shows its certificate when it was asked without TLS, too.
+	slow, asked := httptest.NewUnstartedServer(http.NotFoundHandler()), make(chan struct{})
+	slow.Config.ErrorLog = log.New(&onFirst{do: func() { close(asked) }}, "", 0)
+	slow.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { <-asked; return nil, nil }}
+	slow.StartTLS()
+	t.Cleanup(slow.Close)
 	for _, test := range []struct{ ref, want string }{
 		{deny + "/a:b", "read " + deny + "/a:b: not allowed: the registry says 401 (UNAUTHORIZED: authentication required)\n  hint: docker login " + deny},
 		{broken + "/a:b", "read " + broken + "/a:b: the registry says 502 (Bad Gateway)"},
 		{good + "/a:b", "read " + good + "/a:b: the registry does not have it (NAME_UNKNOWN: Unknown name)"},
 		{"127.0.0.1:1/a:b", "read 127.0.0.1:1/a:b: dial tcp 127.0.0.1:1: connect: connection refused"},
 		{strings.TrimPrefix(stranger.URL, "https://") + "/a:b", "certificate signed by unknown authority\n  hint: SSL_CERT_FILE"},
+		{strings.TrimPrefix(slow.URL, "https://") + "/a:b", "certificate signed by unknown authority\n  hint: SSL_CERT_FILE"},
 		{"10.255.255.1:5000/a:b", "--insecure"},
 	} {
 		t.Run(test.ref, func(t *testing.T) {
@@ -422,6 +430,17 @@ func TestRedirectsWithoutEnd(t *testing.T) {
 
 // nobody is a keychain that knows nobody.
 type nobody struct{}
+
+// onFirst does something once, when it is written to.
+type onFirst struct {
+	once sync.Once
+	do   func()
+}
+
+func (f *onFirst) Write(p []byte) (int, error) {
+	f.once.Do(f.do)
+	return len(p), nil
+}
 
 // onlyLoopback asks no machine but this one, not even by mistake.
 type onlyLoopback struct{}
