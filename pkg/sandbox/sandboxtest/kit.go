@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/tarn-build/tarn/pkg/sandbox"
 )
 
@@ -272,13 +274,19 @@ func running(t testing.TB, mark string) int {
 // that takes is no part of what is tested.
 func comesTrue(t testing.TB, what string, is func() bool) {
 	t.Helper()
+	if !becomesTrue(is) {
+		t.Errorf("not so after half a minute: %s", what)
+	}
+}
+
+func becomesTrue(is func() bool) bool {
 	for range 3000 {
 		if is() {
-			return
+			return true
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Errorf("not so after half a minute: %s", what)
+	return false
 }
 
 // mounts is the host's mount table.
@@ -289,4 +297,13 @@ func mounts(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+// sameMounts holds that the host's mount table is what it was. What a sandbox left in it
+// would stay; others than these tests may mount something for a while.
+func sameMounts(t testing.TB, before string) {
+	t.Helper()
+	if !becomesTrue(func() bool { return mounts(t) == before }) {
+		t.Errorf("mounts of the host changed:\n%s", cmp.Diff(before, mounts(t)))
+	}
 }

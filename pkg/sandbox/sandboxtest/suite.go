@@ -80,9 +80,7 @@ func Run(t *testing.T, b sandbox.Backend) {
 	} {
 		t.Run(p.promise, func(t *testing.T) { p.test(t, k) })
 	}
-	if after := mounts(t); after != before {
-		t.Errorf("mounts of the host changed:\n%s", cmp.Diff(before, after))
-	}
+	sameMounts(t, before)
 }
 
 func network(t *testing.T, k *kit) {
@@ -826,9 +824,7 @@ func closing(t *testing.T, k *kit) {
 	if err := <-done; err == nil || errors.As(err, &exit) {
 		t.Errorf("the command that ran: got %v, want that the sandbox is closed", err)
 	}
-	if after := mounts(t); after != before {
-		t.Errorf("mounts changed:\n%s", cmp.Diff(before, after))
-	}
+	sameMounts(t, before)
 	for range 3 {
 		fds := openDescriptors(t)
 		k.open(t, sandbox.Spec{}).Close()
@@ -914,9 +910,7 @@ func killedParent(t *testing.T, k *kit) {
 	}
 	_ = c.Wait()
 	comesTrue(t, "no process is left", func() bool { return running(t, mark) == 0 })
-	if after := mounts(t); after != before {
-		t.Errorf("mounts changed:\n%s", cmp.Diff(before, after))
-	}
+	sameMounts(t, before)
 	if err := os.RemoveAll(work); err != nil {
 		t.Errorf("the work folder can't be removed: %v", err)
 	}
