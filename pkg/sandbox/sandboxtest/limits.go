@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tarn-build/tarn/pkg/sandbox"
 )
@@ -47,7 +48,12 @@ func limits(t *testing.T, k *kit) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := k.open(t, sandbox.Spec{Work: folder(t), Limits: c.limits})
-			_, words, err := o.command(sandbox.Command{}, c.args...)
+			var command sandbox.Command
+			if c.want != "" {
+				// It stays until the limit is seen, however busy the machine is.
+				command = sandbox.Command{Env: []string{"LINGER=1"}, Timeout: 5 * time.Minute}
+			}
+			_, words, err := o.command(command, c.args...)
 			var exit *sandbox.ExitError
 			switch {
 			case c.want == "" && err != nil:
