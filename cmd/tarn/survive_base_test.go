@@ -435,7 +435,7 @@ func descendants(t testing.TB) []string {
 // waitForEnd gives the kernel time to end what has lost its parent.
 func waitForEnd(t testing.TB) []string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for {
 		left := descendants(t)

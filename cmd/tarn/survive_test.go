@@ -216,7 +216,7 @@ func TestSecondCtrlC(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	stuck := time.AfterFunc(30*time.Second, func() { _ = c.Process.Kill() })
+	stuck := time.AfterFunc(5*time.Minute, func() { _ = c.Process.Kill() })
 	defer stuck.Stop()
 	for scanner := bufio.NewScanner(lines); scanner.Scan(); {
 		if strings.HasPrefix(scanner.Text(), "data: built") {
@@ -697,7 +697,7 @@ pipeline:
   - runs: |
       dd if=/dev/zero of=fill bs=64k 2> /dev/null || true
       echo short > ${{targets.destdir}}/x || true
-      sleep 1
+      sleep 5
       rm fill
 `)
 	code, out := w.run("build", "hides")
