@@ -266,10 +266,13 @@ func TestFetchGivesUpWhatStalls(t *testing.T) {
 	})
 	defer close(stop)
 	f := newFetcher(t)
-	f.Client.Stall = 50 * time.Millisecond
+	f.Client.Stall = 200 * time.Millisecond
 	_, err := f.Fetch(context.Background(), source.Source{Name: "x", URIs: []string{server.URL}, SHA256: debiantest.SHA256(content)})
-	if err == nil || !strings.Contains(err.Error(), "no byte came") || n.Load() < 2 {
+	if err == nil || !strings.Contains(err.Error(), "no byte came") {
 		t.Errorf("got %v after %d requests", err, n.Load())
+	}
+	for n.Load() < 2 { // a busy machine may be late to count what was asked
+		time.Sleep(time.Millisecond)
 	}
 }
 
