@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -117,7 +118,7 @@ func (d Folder) Put(ctx context.Context, name string, content io.Reader, when Co
 	if err != nil {
 		return err
 	}
-	temporary := path.Join(folder, fmt.Sprintf("%s%d-%x", temporaryPrefix, os.Getpid(), time.Now().UnixNano()))
+	temporary := path.Join(folder, temporaryPrefix+rand.Text())
 	f, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
