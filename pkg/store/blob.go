@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -97,71 +96,13 @@ func (s *Store) PutExpected(r io.Reader, want Digest) (int64, error) {
 	return n, err
 }
 
-// putBuffered is how many bytes Put reads before it makes a file: a small blob that
-// is known already needs none.
-const putBuffered = 64 << 10
-
-func (s *Store) put(r io.Reader, want Digest) (_ Digest, _ int64, err error) {
-	var head bytes.Buffer
-	small := false // head is all of it
-	if _, err := io.CopyN(&head, r, putBuffered); err != nil && err != io.EOF {
-		return "", 0, s.fault("put blob", err)
-	} else if err == io.EOF {
-		d, n := DigestOf(head.Bytes()), int64(head.Len())
-		if want != "" && d != want {
-			return "", n, &MismatchError{Want: want, Got: d}
-		}
-		if s.hasRight(d, n) {
-			return d, n, nil
-		}
-		small = true
-	}
-	tmp := s.temp("blob")
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
-	if err != nil {
-		return "", 0, s.fault("put blob", err)
-	}
-	defer func() {
-		f.Close()
-		if err != nil {
-			os.Remove(tmp)
-		}
-	}()
-	all := io.Reader(&head)
-	if !small {
-		all = io.MultiReader(&head, r)
-	}
-	d, n, err := hashCopy(f, all)
-	if err != nil {
+func (s *Store) put(r io.Reader, want Digest) (Digest, int64, error) {
+	w := s.Create()
+	defer w.Close()
+	if n, err := w.ReadFrom(r); err != nil {
 		return "", n, s.fault("put blob", err)
 	}
-	if want != "" && d != want {
-		return "", n, &MismatchError{Want: want, Got: d}
-	}
-	path, err := s.blobPath(d)
-	if err != nil {
-		return "", n, err
-	}
-	if !small && s.hasRight(d, n) {
-		os.Remove(tmp)
-		return d, n, nil
-	}
-	if err := f.Sync(); err != nil {
-		return "", n, s.fault("put blob", err)
-	}
-	release, err := s.shared()
-	if err != nil {
-		return "", n, err
-	}
-	defer release()
-	if err := s.use("blob " + d.Hex()); err != nil {
-		return "", n, err
-	}
-	if err := renameInto(tmp, path); err != nil {
-		return "", n, s.fault("put blob", err)
-	}
-	s.markDirty(filepath.Dir(path))
-	return d, n, nil
+	return w.commit(want)
 }
 
 // hasRight reports whether a blob of n bytes is there and holds its digest; it is
