@@ -210,7 +210,9 @@ func (p *ImagePackage) cyclone() cdx.Component {
 }
 
 // HasSource reports whether it is known what the package was built from.
-func (p *ImagePackage) HasSource() bool { return len(p.sourceElements()) > 0 }
+func (p *ImagePackage) HasSource() bool {
+	return len(p.Sources) > 0 || len(p.sourceElements()) > 0
+}
 
 // sourceElements are what a package was built from: what its document says, and what is
 // known besides.

@@ -2,7 +2,9 @@ package sbom
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha1"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"slices"
@@ -46,7 +48,13 @@ func (d *document) own(e *element, files []File) {
 	for i := range files {
 		sums[i] = files[i].SHA1
 	}
-	slices.SortFunc(sums, func(a, b [sha1.Size]byte) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(sums, func(a, b [sha1.Size]byte) int {
+		x, y := binary.BigEndian.Uint64(a[:]), binary.BigEndian.Uint64(b[:]) // mostly different
+		if x != y {
+			return cmp.Compare(x, y)
+		}
+		return bytes.Compare(a[:], b[:])
+	})
 	digits := make([]byte, 0, 2*sha1.Size*len(sums))
 	for i := range sums {
 		digits = hex.AppendEncode(digits, sums[i][:])
@@ -196,12 +204,20 @@ func (f *File) appendKind(b []byte) []byte {
 // as encoding/json writes it that leaves HTML alone.
 func appendText(b []byte, text string) []byte {
 	for i := range len(text) {
-		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+		if !plain[text[i]] {
 			return append(b, escaped(text)...)
 		}
 	}
 	return append(b, text...)
 }
+
+// plain are the bytes that stand for themselves in a JSON string.
+var plain = func() (plain [256]bool) {
+	for c := ' '; c <= '~'; c++ {
+		plain[c] = c != '"' && c != '\\'
+	}
+	return plain
+}()
 
 // escaped is text in a JSON string whatever is in it, without the quotes around it.
 func escaped(text string) []byte {

@@ -107,8 +107,25 @@ var digits = map[string]int{
 
 func (c Checksum) valid() bool {
 	length, known := digits[c.Algorithm]
-	return known && c.Value != "" && (length == 0 || length == len(c.Value)) && strings.Trim(c.Value, "0123456789abcdefABCDEF") == ""
+	return known && c.Value != "" && (length == 0 || length == len(c.Value)) && isHex(c.Value)
 }
+
+func isHex(text string) bool {
+	for i := range len(text) {
+		if !hexDigits[text[i]] {
+			return false
+		}
+	}
+	return true
+}
+
+// hexDigits is a table, because a processor cannot foresee whether a digit is a letter.
+var hexDigits = func() (digits [256]bool) {
+	for _, c := range "0123456789abcdefABCDEF" {
+		digits[c] = true
+	}
+	return digits
+}()
 
 func (r reference) valid() bool {
 	if r.Type == "purl" {

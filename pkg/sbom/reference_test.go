@@ -304,3 +304,22 @@ func FuzzFile(f *testing.F) {
 		checkFiles(t, ImageDocument{Name: "x", Packages: packages})
 	})
 }
+
+// FuzzIndented holds that what has no space between its tokens is indented as json.Indent does.
+func FuzzIndented(f *testing.F) {
+	for _, text := range []string{`{"a":[],"b":{},"c":[{"d":"x\\\"{[,:"},[[1,-2.5e3]],null,true],"":{"a":{"b":[""]}}}`, `[]`, `{}`, `"\\"`, `1`} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var compact, want bytes.Buffer
+		if json.Compact(&compact, text) != nil {
+			return
+		}
+		if err := json.Indent(&want, compact.Bytes(), "", "  "); err != nil {
+			t.Fatal(err)
+		}
+		if got := appendIndented(nil, compact.Bytes()); !bytes.Equal(got, want.Bytes()) {
+			t.Errorf("%s: -want +got:\n%s", compact.Bytes(), cmp.Diff(want.String(), string(got)))
+		}
+	})
+}

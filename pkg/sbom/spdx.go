@@ -210,9 +210,60 @@ func (d *document) encodeBare() ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	err := e.Encode(d)
-	return b.Bytes(), err
+	if err := e.Encode(d); err != nil {
+		return nil, err
+	}
+	return appendIndented(make([]byte, 0, 2*b.Len()), b.Bytes()), nil
+}
+
+// appendIndented appends JSON that has no space between its tokens as json.Indent does
+// with two spaces; but that checks each byte, even of what encoding/json wrote itself.
+func appendIndented(b, compact []byte) []byte {
+	depth, opened := 0, false // opened: the list or object has nothing in it yet
+	line := func() {
+		b = append(b, '\n')
+		for range depth {
+			b = append(b, "  "...)
+		}
+	}
+	for i := 0; i < len(compact); i++ {
+		c := compact[i]
+		if c == '}' || c == ']' {
+			depth--
+			if !opened {
+				line()
+			}
+			opened = false
+			b = append(b, c)
+			continue
+		}
+		if opened {
+			line()
+			opened = false
+		}
+		switch c {
+		case '{', '[':
+			depth++
+			opened = true
+			b = append(b, c)
+		case ',':
+			b = append(b, c)
+			line()
+		case ':':
+			b = append(b, ": "...)
+		case '"':
+			start := i
+			for i++; compact[i] != '"'; i++ {
+				if compact[i] == '\\' {
+					i++
+				}
+			}
+			b = append(b, compact[start:i+1]...)
+		default:
+			b = append(b, c)
+		}
+	}
+	return b
 }
 
 // escape makes text fit an SPDX identifier: letters, digits, "." and "-".
