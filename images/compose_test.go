@@ -860,6 +860,9 @@ func TestOtherToolsReadIt(t *testing.T) {
 			t.Skip("podman without root needs a machine that is set up for it")
 		}
 		podman := podmanIn(t)
+		if out, err := exec.Command(program(t, "podman"), append(podman, "info")...).CombinedOutput(); err != nil {
+			t.Skipf("podman does not work on this machine: %v\n%s", err, out)
+		}
 		runs(t, "podman", append(podman, "load", "--input", archive)...)
 		// Not what it says beside, of how this machine is set up.
 		told, err := exec.Command("podman", append(podman, "image", "inspect", "--format", "{{.Digest}} {{.Architecture}} {{.User}} {{json .Config.Entrypoint}} {{len .RootFS.Layers}}", "docker.io/library/web:latest")...).Output()
