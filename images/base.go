@@ -48,7 +48,7 @@ func (b *Base) Prepare(st *store.Store, arch apk.Arch) error {
 	b.files = &baseFiles{st: st, layers: b.Layers, sizes: map[string]int64{}}
 	byName := map[string]*scanned{}
 	add := func(name string, info *apk.Info) *scanned {
-		p := &scanned{Package: rootfs.Package{Info: info}, st: st, libraries: map[int]*library{}, Marks: map[string]string{}}
+		p := &scanned{Package: rootfs.Package{Info: info}, libraries: map[int]*library{}, Marks: map[string]string{}}
 		byName[name] = p
 		b.packages = append(b.packages, p)
 		return p

@@ -370,7 +370,7 @@ func refuseSize(limit Size, size int64, packages []*scanned) []Reason {
 	}
 	reasons := []Reason{{Rule: ruleSize, Text: fmt.Sprintf("its files have %s, %s more than the size-limit of %s", byteCount(size), byteCount(size-int64(limit)), limit)}}
 	// What the composer makes of itself is not to be left out.
-	for i, p := range slices.DeleteFunc(sortedBySize(packages), (*scanned).isOwn) {
+	for i, p := range slices.DeleteFunc(sortedBySize(packages), func(p *scanned) bool { return p.own }) {
 		if i == biggestNamed || p.size() == 0 {
 			break
 		}

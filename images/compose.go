@@ -76,11 +76,12 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 			return image.of(s, packages), err
 		}
 	}
-	all, err := scanAll(ctx, o.Store, packages)
-	if err != nil {
+	scanning := &scanning{st: o.Store, spools: &spools{st: o.Store}, layering: s.Layering, packages: packages}
+	defer scanning.spools.close()
+	if err := scanning.run(ctx); err != nil {
 		return nil, err
 	}
-	defer closeAll(all)
+	all := scanning.all
 	if o.Epoch.IsZero() {
 		o.Epoch = newest(packages, o.Base)
 	}

@@ -53,7 +53,7 @@ func (c *composer) record(p *scanned) *apk.Installed {
 	}
 	lost := map[string]bool{}
 	for _, d := range c.tree.Deviations(&p.Package) {
-		lost[d.Path] = d.Lost && !p.isOwn() // nothing takes its files
+		lost[d.Path] = d.Lost && !p.own // nothing takes its files
 	}
 	at := map[string]int{}
 	for i := range p.Entries {
@@ -108,7 +108,7 @@ func (c *composer) sbom(digest string, layers []Layer) (spdx, cyclone []byte, er
 		switch {
 		case text != nil && !document.IsJSON():
 			c.warnings = append(c.warnings, Warning{Package: i.FullName(), Text: "the SPDX document in the package is not JSON"})
-		case p.isOwn():
+		case p.own:
 			component.Sources = []sbom.Source{{Name: path.Base(c.spec.Path), URL: d.Repository, Commit: d.Commit}}
 		}
 		q := sbom.ImagePackage{Component: component, Document: document, Files: files[i.Name], Needs: needs[i.Name]}

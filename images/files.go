@@ -151,7 +151,7 @@ func (s *Spec) withOwnPackage(packages []*scanned, o Options) ([]*scanned, error
 }
 
 func (s *Spec) ownPackage(arch apk.Arch, epoch int64) (*scanned, error) {
-	p := &scanned{Package: rootfs.Package{Info: &apk.Info{
+	p := &scanned{own: true, Package: rootfs.Package{Info: &apk.Info{
 		Name: ownPrefix + s.Name(), Version: "1", Arch: arch, Description: "What no package brings to the image " + s.Name(), Origin: ownPrefix + s.Name(), Size: 1,
 	}}, Marks: map[string]string{}}
 	if license := s.Annotations["org.opencontainers.image.licenses"]; license != "" {
@@ -219,7 +219,7 @@ func isDatabase(p string) bool {
 // is the own package's, too, and stays in the base's layers: see takeOver.
 func (c *composer) own() error {
 	p := c.packages[len(c.packages)-1]
-	if !p.isOwn() {
+	if !p.own {
 		return errors.New("internal error: the image has no package of its own")
 	}
 	for _, f := range []string{"installed", "scripts.tar", "triggers"} {
@@ -312,9 +312,6 @@ func IsOwnPackage(name string) bool { return strings.HasPrefix(name, ownPrefix) 
 
 // ownPrefix begins the name of a package that the composer makes.
 const ownPrefix = "image-files-"
-
-// isOwn says whether the composer made the package.
-func (p *scanned) isOwn() bool { return p.st == nil }
 
 // sortedBySize lists the packages with the most bytes of files first.
 func sortedBySize(packages []*scanned) []*scanned {

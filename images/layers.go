@@ -43,10 +43,10 @@ func makeLayers(ctx context.Context, st *store.Store, t *rootfs.Tree, base *Base
 	}
 	var parts []Part
 	for _, p := range packages {
-		if p.isOwn() {
+		if p.own {
 			break // the last one: what the image file brings changes with it, and stays on top
 		}
-		parts = append(parts, Part{Name: p.Info.Name, Origin: p.Info.Origin, Version: p.Info.Version, Size: p.size(), Installed: p.Info.Size, Replaces: p.Info.Replaces})
+		parts = append(parts, p.part())
 	}
 	groups := Divide(parts, layering)
 	compression := layering.compression()
@@ -62,18 +62,14 @@ func makeLayers(ctx context.Context, st *store.Store, t *rootfs.Tree, base *Base
 		}
 	}
 	for i, g := range groups {
-		among := []*rootfs.Node{}
 		var members []*rootfs.Package
 		for _, j := range g {
 			p := packages[j]
 			below[p.Info.Name] = true
-			among = append(among, owned[p.Info.Name]...)
 			members = append(members, &p.Package)
 			layers[i].Packages = append(layers[i].Packages, p.Info.FullName())
 		}
-		// What is made of these packages must not depend on others: so the layer has
-		// folders as they bring them, whatever the image makes of these in the end.
-		archives[i] = t.Archive(rootfs.ArchiveOptions{Installed: true, Folders: t.Folders(members), Among: among})
+		archives[i] = archiveOf(t, owned, members)
 		for j := range archives[i].Members {
 			if m := &archives[i].Members[j]; m.Mode.IsDir() {
 				folders[m.Path] = m.Inode
@@ -112,6 +108,17 @@ func makeLayers(ctx context.Context, st *store.Store, t *rootfs.Tree, base *Base
 		})
 	}
 	return layers, jobs.Wait()
+}
+
+// archiveOf is the layer of some packages of a tree. What is made of them must not depend
+// on others: so the layer has folders as they bring them, whatever the image makes of these
+// in the end. owned are the tree's nodes by their owners.
+func archiveOf(t *rootfs.Tree, owned map[string][]*rootfs.Node, members []*rootfs.Package) *rootfs.Archive {
+	among := []*rootfs.Node{}
+	for _, p := range members {
+		among = append(among, owned[p.Info.Name]...)
+	}
+	return t.Archive(rootfs.ArchiveOptions{Installed: true, Folders: t.Folders(members), Among: among})
 }
 
 // sameFolder tells whether a folder, as the layers below leave it, needs nothing more.

@@ -3,7 +3,6 @@ package images
 import (
 	"io"
 	"maps"
-	"os"
 	"slices"
 
 	"github.com/tarn-build/tarn/pkg/apk"
@@ -18,10 +17,10 @@ type Script struct {
 }
 
 // readPackage reads a package out of the store, checks it once more against its own
-// hashes, and gives what it holds, and a file with the content of all its files one
-// after the other. The caller closes the file.
-func readPackage(st *store.Store, digest store.Digest) (_ scan, _ *os.File, err error) {
-	f, err := st.Open(digest)
+// hashes, and gives what it holds, and the content of its files, which may take room bytes
+// of memory.
+func readPackage(spools *spools, digest store.Digest, room int64) (_ scan, _ *content, err error) {
+	f, err := spools.st.Open(digest)
 	if err != nil {
 		return scan{}, nil, err
 	}
@@ -34,20 +33,17 @@ func readPackage(st *store.Store, digest store.Digest) (_ scan, _ *os.File, err 
 	if err != nil {
 		return scan{}, nil, err
 	}
-	spool, err := newSpool(st)
-	if err != nil {
-		return scan{}, nil, err
-	}
-	defer func() {
-		if err != nil {
-			spool.Close()
-		}
-	}()
 	s := scan{Info: p.Info, Checksum: p.Checksum, FileSize: p.ControlSize + p.DataSize}
 	for _, name := range slices.Sorted(maps.Keys(p.Scripts)) {
 		s.Scripts = append(s.Scripts, Script{Name: name, Content: p.Scripts[name]})
 	}
-	keep := &contentSpool{file: spool, marks: map[string]string{}}
+	keep := &keeper{content: &content{spools: spools, room: room}, marks: map[string]string{}}
+	defer func() {
+		keep.written()
+		if err != nil {
+			keep.forget()
+		}
+	}()
 	err = p.Files(func(f *apk.File, content io.Reader) error {
 		s.NamesOnly = s.NamesOnly || p.Format == apk.V3 && f.NamedOnly()
 		e := scanEntry{Path: f.Path, Mode: rootfs.UnixMode(f.Mode), UID: f.UID, GID: f.GID, User: otherThanRoot(f.User), Group: otherThanRoot(f.Group), Time: f.ModTime.Unix()}
@@ -70,7 +66,7 @@ func readPackage(st *store.Store, digest store.Digest) (_ scan, _ *os.File, err 
 				return err
 			}
 			if mayBeLibrary(f.Path) {
-				e.Library = readLibrary(io.NewSectionReader(spool, keep.size-f.Size, f.Size))
+				e.Library = readLibrary(io.NewSectionReader(keep, keep.size-f.Size, f.Size))
 			}
 		}
 		e.SHA1 = f.SHA1
@@ -78,5 +74,5 @@ func readPackage(st *store.Store, digest store.Digest) (_ scan, _ *os.File, err 
 		return nil
 	})
 	s.Marks = keep.marks
-	return s, spool, err
+	return s, keep.content, err
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -35,11 +34,11 @@ type scanned struct {
 	libraries map[int]*library // shared libraries by their entry
 	fileSize  int64            // of the .apk file without its signatures, in bytes
 	sums      []apk.Checksum   // of each entry, as apk's database has them
+	own       bool             // the composer made it
 	digest    store.Digest
-	st        *store.Store
-	unpack    sync.Once
-	fault     error
-	spool     *os.File // the content of all files, one after the other
+	spools    *spools
+	unpacking sync.Mutex
+	content   *content // nil when it is not at hand
 }
 
 // scanVersion changes when the same package gives another scan than before.
@@ -99,76 +98,182 @@ func (p *scanned) scriptNames() []string {
 	return names
 }
 
-// scanAll reads the packages, or recalls what was read of them before.
-func scanAll(ctx context.Context, st *store.Store, packages []Package) ([]*scanned, error) {
-	all := make([]*scanned, len(packages))
-	jobs, ctx := errgroup.WithContext(ctx)
-	jobs.SetLimit(runtime.GOMAXPROCS(0))
-	for i, p := range packages {
-		jobs.Go(func() (err error) {
-			if err := ctx.Err(); err != nil {
-				return context.Cause(ctx)
-			}
-			all[i], err = scanPackage(st, p)
-			if err != nil {
-				return fmt.Errorf("read %s: %w", p.Entry.FileName(), err)
-			}
-			return nil
-		})
-	}
-	if err := jobs.Wait(); err != nil {
-		closeAll(all)
-		return nil, err
-	}
-	return all, nil
+// scanning reads the packages of one image.
+type scanning struct {
+	st       *store.Store
+	spools   *spools
+	layering *Layering
+	packages []Package
+	all      []*scanned
 }
 
-func closeAll(all []*scanned) {
-	for _, p := range all {
-		if p != nil && p.spool != nil {
-			p.spool.Close()
+// early is how much content of packages is held in memory by one who makes a layer of
+// them as soon as they are read.
+const early = 16 << 20
+
+// run recalls what was read of the packages before, and reads the others. Small ones
+// are read in the groups that will most likely be layers, and these layers are made at
+// once, while the content is in memory: it need not go through a file. Whether they are
+// what the image needs shows later, by what they are made of (see makeLayer).
+func (s *scanning) run(ctx context.Context) error {
+	s.all = make([]*scanned, len(s.packages))
+	err := s.each(ctx, len(s.packages), func(i int) (err error) {
+		s.all[i], err = s.recall(s.packages[i])
+		return s.about(i, err)
+	})
+	if err != nil {
+		return err
+	}
+	var jobs []func() error
+	taken := make([]bool, len(s.packages))
+	for _, group := range Divide(s.parts(), s.layering) {
+		if new, size := s.unknown(group); len(new) > 0 && size <= early {
+			for _, i := range new {
+				taken[i] = true
+			}
+			jobs = append(jobs, func() error { return s.readLayer(ctx, group, new) })
 		}
 	}
+	for i, p := range s.all {
+		if p == nil && !taken[i] {
+			jobs = append(jobs, func() error { return s.read(i, 0) })
+		}
+	}
+	return s.each(ctx, len(jobs), func(i int) error { return jobs[i]() })
 }
 
-func scanPackage(st *store.Store, p Package) (*scanned, error) {
+// each does n things beside each other.
+func (s *scanning) each(ctx context.Context, n int, do func(i int) error) error {
+	jobs, ctx := errgroup.WithContext(ctx)
+	jobs.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range n {
+		jobs.Go(func() error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return do(i)
+		})
+	}
+	return jobs.Wait()
+}
+
+func (s *scanning) about(i int, err error) error {
+	if err != nil {
+		return fmt.Errorf("read %s: %w", s.packages[i].Entry.FileName(), err)
+	}
+	return nil
+}
+
+// parts are the packages as far as they are known: of those that were not read, by what the index says.
+func (s *scanning) parts() []Part {
+	parts := make([]Part, len(s.packages))
+	for i, p := range s.all {
+		if p != nil {
+			parts[i] = p.part()
+			continue
+		}
+		e := s.packages[i].Entry
+		parts[i] = Part{Name: e.Name, Origin: e.Origin, Version: e.Version, Size: e.Size, Installed: e.Size, Replaces: e.Replaces}
+	}
+	return parts
+}
+
+// unknown are the packages of a group that must be read, and the bytes of their files.
+func (s *scanning) unknown(group []int) (new []int, size int64) {
+	for _, i := range group {
+		if s.all[i] == nil {
+			new = append(new, i)
+			size += s.packages[i].Entry.Size
+		}
+	}
+	return new, size
+}
+
+// readLayer reads the packages that are new, and makes the layer of the group.
+func (s *scanning) readLayer(ctx context.Context, group, new []int) error {
+	room := int64(early)
+	for _, i := range new {
+		if err := s.read(i, room); err != nil {
+			return err
+		}
+		room = max(0, room-s.all[i].content.size)
+		defer s.all[i].release()
+	}
+	t := rootfs.New()
+	var members []*rootfs.Package
+	slices.Sort(group) // the order of installation
+	for _, i := range group {
+		if t.Install(&s.all[i].Package) != nil {
+			return nil // when all are installed it is told
+		}
+		members = append(members, &s.all[i].Package)
+	}
+	if checkMarks(t) != nil {
+		return nil
+	}
+	_, err := makeLayer(ctx, s.st, archiveOf(t, t.Owned(), members), s.layering.compression())
+	return err
+}
+
+// action is the reading of a package, of which the outcome is remembered.
+func (p *Package) action() store.ActionID {
 	h := store.NewHash("package scan")
 	h.Line("version", scanVersion)
 	h.Line("package", string(p.Digest))
-	s := &scanned{Checksum: p.Entry.Checksum, digest: p.Digest, st: st}
+	return h.Sum()
+}
+
+// recall gives what was read of a package before, or nil.
+func (s *scanning) recall(p Package) (*scanned, error) {
 	var kept scan
-	if found, err := st.Recall(h.Sum(), &kept); err != nil {
+	if found, err := s.st.Recall(p.action(), &kept); err != nil || !found {
 		return nil, err
-	} else if !found {
-		kept, s.spool, err = readPackage(st, p.Digest)
-		if err != nil {
-			return nil, err
-		}
-		s.unpack.Do(func() {})
-		if err := st.Remember(h.Sum(), kept); err != nil {
-			s.spool.Close()
-			return nil, err
-		}
 	}
-	s.Scripts, s.Marks, s.fileSize = kept.Scripts, kept.Marks, kept.FileSize
+	return s.take(p, &kept)
+}
+
+// read reads a package; its content may take room bytes of memory.
+func (s *scanning) read(i int, room int64) error {
+	p := s.packages[i]
+	kept, c, err := readPackage(s.spools, p.Digest, room)
+	if err != nil {
+		return s.about(i, err)
+	}
+	if err := s.st.Remember(p.action(), kept); err != nil {
+		return s.about(i, err)
+	}
+	taken, err := s.take(p, &kept)
+	if err != nil {
+		return s.about(i, err)
+	}
+	taken.content = c
+	s.all[i] = taken
+	return nil
+}
+
+// take makes a package out of what was read of it.
+func (s *scanning) take(of Package, kept *scan) (*scanned, error) {
+	if kept.Checksum != of.Entry.Checksum {
+		return nil, fmt.Errorf("the package in the store is not the one that was chosen: expected checksum %s, found %s", of.Entry.Checksum, kept.Checksum)
+	}
+	p := &scanned{
+		Checksum: kept.Checksum, Scripts: kept.Scripts, Marks: kept.Marks, fileSize: kept.FileSize,
+		named: named(kept.Entries), namesOnly: kept.NamesOnly, digest: of.Digest, spools: s.spools,
+	}
 	// An index leaves out some of what a package says of itself.
-	s.Info = &kept.Info
-	if kept.Checksum != p.Entry.Checksum {
-		closeAll([]*scanned{s})
-		return nil, fmt.Errorf("the package in the store is not the one that was chosen: expected checksum %s, found %s", p.Entry.Checksum, kept.Checksum)
-	}
-	s.named, s.namesOnly = named(kept.Entries), kept.NamesOnly
-	s.Entries = make([]rootfs.Entry, len(kept.Entries))
-	s.sums = make([]apk.Checksum, len(kept.Entries))
+	p.Info = &kept.Info
+	p.Entries = make([]rootfs.Entry, len(kept.Entries))
+	p.sums = make([]apk.Checksum, len(kept.Entries))
+	contents := make([]packed, len(kept.Entries))
 	var at int64
 	for i := range kept.Entries {
-		s.sums[i] = kept.Entries[i].SHA1
-		k, e := &kept.Entries[i], &s.Entries[i]
+		k, e := &kept.Entries[i], &p.Entries[i]
+		p.sums[i] = k.SHA1
 		if k.Library != nil {
-			if s.libraries == nil {
-				s.libraries = map[int]*library{}
+			if p.libraries == nil {
+				p.libraries = map[int]*library{}
 			}
-			s.libraries[i] = k.Library
+			p.libraries[i] = k.Library
 		}
 		e.Path, e.Hardlink = k.Path, k.Hardlink
 		e.Inode = rootfs.Inode{
@@ -182,56 +287,33 @@ func scanPackage(st *store.Store, p Package) (*scanned, error) {
 			e.Xattrs[key] = string(value)
 		}
 		if e.Mode.IsRegular() && e.Hardlink == "" {
-			e.Content = &spooled{of: s, at: at, size: k.Size}
+			contents[i] = packed{of: p, at: at, size: k.Size}
+			e.Content = &contents[i]
 			at += k.Size
 		}
 	}
-	return s, nil
+	return p, nil
 }
 
-// spooled is the content of one file of a package.
-type spooled struct {
-	of       *scanned
-	at, size int64
-}
-
-// Open gives the content; the first file that is opened unpacks the package.
-func (f *spooled) Open() (io.ReadCloser, error) {
-	p := f.of
-	p.unpack.Do(func() {
-		var again scan
-		again, p.spool, p.fault = readPackage(p.st, p.digest)
-		if p.fault == nil && !sameEntries(again.Entries, p.Entries) {
-			p.fault = fmt.Errorf("internal error: %s is read in two ways", p.Info.FullName())
-		}
-	})
-	if p.fault != nil {
-		return nil, p.fault
-	}
-	return io.NopCloser(io.NewSectionReader(p.spool, f.at, f.size)), nil
-}
-
-func sameEntries(again []scanEntry, before []rootfs.Entry) bool {
-	return slices.EqualFunc(again, before, func(a scanEntry, b rootfs.Entry) bool {
-		return a.Path == b.Path && a.Size == b.Size && a.Sum == b.Sum
-	})
+// part is what deciding the layers must know of the package.
+func (p *scanned) part() Part {
+	return Part{Name: p.Info.Name, Origin: p.Info.Origin, Version: p.Info.Version, Size: p.size(), Installed: p.Info.Size, Replaces: p.Info.Replaces}
 }
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
 
-// contentSpool keeps the content of files as they are read and finds their marks.
-type contentSpool struct {
-	file  *os.File
-	size  int64 // of what is in it
+// keeper keeps the content of files as they are read and finds their marks.
+type keeper struct {
+	*content
 	marks map[string]string
 }
 
 // keep writes one file's content and gives its digest.
-func (c *contentSpool) keep(r io.Reader, size int64, executable bool) (string, error) {
+func (c *keeper) keep(r io.Reader, size int64, executable bool) (string, error) {
 	hash, look := sha256.New(), &marker{}
-	w := io.MultiWriter(c.file, hash)
+	w := io.MultiWriter(c.content, hash)
 	if executable {
-		w = io.MultiWriter(c.file, hash, look)
+		w = io.MultiWriter(c.content, hash, look)
 	}
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
@@ -242,22 +324,11 @@ func (c *contentSpool) keep(r io.Reader, size int64, executable bool) (string, e
 	if err != nil {
 		return "", err
 	}
-	c.size += n
 	sum := hex.EncodeToString(hash.Sum(nil))
 	if name := look.name(); name != "" {
 		c.marks[sum] = name
 	}
 	return sum, nil
-}
-
-// newSpool makes a file on the store's disk that is gone when it is closed, however this process ends.
-func newSpool(st *store.Store) (*os.File, error) {
-	dir, release, err := st.TempDir("spool")
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	return os.CreateTemp(dir, "content-*")
 }
 
 // typeOf is the type of a letter that rootfs.TypeLetter gives.

@@ -77,7 +77,7 @@ func (c *composer) database() error {
 		world = append(world, r.String())
 	}
 	for _, p := range c.packages {
-		if p.isOwn() {
+		if p.own {
 			world = append(world, p.Info.Name) // or apk would remove it with the next change
 		}
 	}
