@@ -15,10 +15,10 @@ import (
 
 // library is what the loader must know of a shared library.
 type library struct {
-	Soname  string      `json:"s,omitempty"`
-	Machine elf.Machine `json:"m"`
-	Class   elf.Class   `json:"c"`
-	Data    elf.Data    `json:"d"`
+	Soname  string
+	Machine elf.Machine
+	Class   elf.Class
+	Data    elf.Data
 }
 
 // mayBeLibrary tells whether ldconfig would look at a file of this name.

@@ -55,13 +55,13 @@ func readPackage(spools *spools, digest store.Digest, room int64) (_ scan, _ *co
 		}
 		switch f.Type {
 		case apk.TypeDir:
-			e.Type = "d"
+			e.Type = 'd'
 		case apk.TypeSymlink:
-			e.Type, e.Target = "l", f.Link
+			e.Type, e.Target = 'l', f.Link
 		case apk.TypeHardlink:
-			e.Type, e.Hardlink = "f", f.Link
+			e.Type, e.Hardlink = 'f', f.Link
 		default:
-			e.Type, e.Size = "f", f.Size
+			e.Type, e.Size = 'f', f.Size
 			if e.Sum, err = keep.keep(content, f.Size, f.Mode&0o111 != 0); err != nil {
 				return err
 			}

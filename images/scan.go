@@ -41,42 +41,6 @@ type scanned struct {
 	content   *content // nil when it is not at hand
 }
 
-// scanVersion changes when the same package gives another scan than before.
-const scanVersion = 3
-
-// scan is what the store remembers of a package.
-type scan struct {
-	Info     apk.Info
-	Checksum apk.Checksum
-	FileSize int64 // without signatures
-	Scripts  []Script
-	Marks    map[string]string
-	Entries  []scanEntry
-	// NamesOnly says that the package, of version 3, tells owners by name and not by number.
-	NamesOnly bool `json:",omitempty"`
-}
-
-// scanEntry is a rootfs.Entry in few words.
-type scanEntry struct {
-	Path     string            `json:"p"`
-	Type     string            `json:"t"`
-	Mode     uint32            `json:"m"`
-	UID      int               `json:"u,omitempty"`
-	GID      int               `json:"g,omitempty"`
-	User     string            `json:"n,omitempty"` // other than root
-	Group    string            `json:"o,omitempty"`
-	Time     int64             `json:"d,omitempty"`
-	Size     int64             `json:"s,omitempty"`
-	Target   string            `json:"l,omitempty"`
-	Hardlink string            `json:"h,omitempty"`
-	Major    int64             `json:"a,omitempty"`
-	Minor    int64             `json:"b,omitempty"`
-	Xattrs   map[string][]byte `json:"x,omitempty"`
-	Sum      string            `json:"c,omitempty"` // SHA-256 of the content
-	Library  *library          `json:"e,omitempty"`
-	SHA1     apk.Checksum      `json:"q,omitzero"` // of the content or of the target, as apk has it
-}
-
 // size is the number of bytes of the package's files.
 func (p *scanned) size() int64 {
 	var n int64
@@ -239,7 +203,7 @@ func (s *scanning) read(i int, room int64) error {
 	if err != nil {
 		return s.about(i, err)
 	}
-	if err := s.st.Remember(p.action(), kept); err != nil {
+	if err := s.st.Remember(p.action(), &kept); err != nil {
 		return s.about(i, err)
 	}
 	taken, err := s.take(p, &kept)
@@ -332,17 +296,17 @@ func (c *keeper) keep(r io.Reader, size int64, executable bool) (string, error) 
 }
 
 // typeOf is the type of a letter that rootfs.TypeLetter gives.
-func typeOf(letter string) fs.FileMode {
+func typeOf(letter byte) fs.FileMode {
 	switch letter {
-	case "d":
+	case 'd':
 		return fs.ModeDir
-	case "l":
+	case 'l':
 		return fs.ModeSymlink
-	case "p":
+	case 'p':
 		return fs.ModeNamedPipe
-	case "b":
+	case 'b':
 		return fs.ModeDevice
-	case "c":
+	case 'c':
 		return fs.ModeDevice | fs.ModeCharDevice
 	}
 	return 0
