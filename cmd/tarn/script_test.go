@@ -141,6 +141,7 @@ func TestScripts(t *testing.T) {
 			"nowhere":   nowhere,
 			"registry":  startRegistry,
 			"referrers": referrers,
+			"talk":      talk,
 
 			"equal-sets": equalSets,
 		},
