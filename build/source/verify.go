@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -72,7 +73,7 @@ func ofVerify(s recipes.Step, uris []string) (*Verification, error) {
 		return nil, fmt.Errorf(s.Native+": "+format, args...)
 	}
 	if in["verify"] == "" {
-		for name := range in {
+		for _, name := range slices.Sorted(maps.Keys(in)) {
 			if strings.HasPrefix(name, "verify-") && in[name] != "" {
 				return fail("%s without verify\n  hint: verify: pgp, minisign or ssh", name)
 			}

@@ -446,8 +446,8 @@ func (b *bump) holds(text []byte, is []task) error {
 		return errors.New("internal error: a bump changed the steps of a recipe")
 	}
 	for i := range got {
-		for input, value := range got[i].Inputs {
-			if want := is[i].want[input]; value != want {
+		for _, input := range slices.Sorted(maps.Keys(got[i].Inputs)) {
+			if value, want := got[i].Inputs[input], is[i].want[input]; value != want {
 				return got[i].Here.Value("with").Value(input).Problem("give it a value of its own", "%s would become %q, and %q is right: another source shares its variable", input, value, want)
 			}
 		}
