@@ -108,6 +108,10 @@ func (s *Store) put(r io.Reader, want Digest) (Digest, int64, error) {
 // hasRight reports whether a blob of n bytes is there and holds its digest; it is
 // then noted as used.
 func (s *Store) hasRight(d Digest, n int64) bool {
+	// Most of what is put is new, which needs no lock to be seen.
+	if path, err := s.blobPath(d); err != nil || unix.Access(path, unix.F_OK) != nil {
+		return false
+	}
 	f, err := s.openUsed(d)
 	if err != nil {
 		return false
@@ -121,18 +125,20 @@ func (s *Store) hasRight(d Digest, n int64) bool {
 }
 
 // renameInto renames a file, making the folder it goes to when that is missing.
-func renameInto(from, to string) error {
-	err := os.Rename(from, to)
+func (s *Store) renameInto(from, to string) error {
+	// Not os.Rename: that looks at the target first.
+	err := unix.Rename(from, to)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := os.Mkdir(filepath.Dir(to), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		if err := syncDir(filepath.Dir(filepath.Dir(to))); err != nil {
-			return err
-		}
-		err = os.Rename(from, to)
+		s.markDirty(filepath.Dir(filepath.Dir(to)))
+		err = unix.Rename(from, to)
 	}
-	return err
+	if err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	return nil
 }
 
 // markDirty remembers that names in dir may not be on the disk yet. They are put
@@ -147,24 +153,38 @@ func (s *Store) markDirty(dir string) {
 // Has reports whether a blob is there. It stays until the process ends, whatever
 // GC does; whether it is whole shows when it is opened.
 func (s *Store) Has(d Digest) bool {
-	path, err := s.blobPath(d)
-	if err != nil {
-		return false
+	there, err := s.present([]Digest{d})
+	return err == nil && len(there) == 1
+}
+
+// present gives those of the blobs that are there, in their order, and notes their use.
+func (s *Store) present(blobs []Digest) ([]Digest, error) {
+	uses := make([]string, len(blobs))
+	for i, d := range blobs {
+		uses[i] = "blob " + d.Hex()
 	}
-	release, err := s.shared()
+	release, err := s.using(uses...)
 	if err != nil {
-		return false
+		return nil, err
 	}
 	defer release()
-	if _, err := os.Lstat(path); err != nil {
-		return false
+	there, used := make([]Digest, 0, len(blobs)), uses[:0]
+	for i, d := range blobs {
+		path, err := s.blobPath(d)
+		if err != nil {
+			continue // the name of nothing
+		}
+		var st unix.Stat_t
+		if unix.Lstat(path, &st) != nil {
+			continue
+		}
+		if !s.isUsed(uses[i]) {
+			s.markDirty(filepath.Dir(path))
+		}
+		touch(path, &st)
+		there, used = append(there, d), append(used, uses[i])
 	}
-	if s.use("blob "+d.Hex()) != nil {
-		return false
-	}
-	touchPath(path)
-	s.markDirty(filepath.Dir(path))
-	return true
+	return there, s.use(used...)
 }
 
 // openUsed opens a blob and notes its use, without a look at its bytes.
@@ -173,25 +193,56 @@ func (s *Store) openUsed(d Digest) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	release, err := s.shared()
+	use := "blob " + d.Hex()
+	release, err := s.using(use)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	f, err := os.Open(path)
+	f, st, err := openFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("blob %s: %w", d, fs.ErrNotExist)
 	}
 	if err != nil {
 		return nil, s.fault("open blob", err)
 	}
-	if err := s.use("blob " + d.Hex()); err != nil {
+	if !s.isUsed(use) {
+		s.markDirty(filepath.Dir(path))
+	}
+	if err := s.use(use); err != nil {
 		f.Close()
 		return nil, err
 	}
-	touchPath(path)
-	s.markDirty(filepath.Dir(path))
+	touch(path, &st)
 	return f, nil
+}
+
+// openFile opens a file to read.
+func openFile(path string) (*os.File, unix.Stat_t, error) {
+	var st unix.Stat_t
+	f, err := openPlain(path, unix.O_RDONLY, 0)
+	if err != nil {
+		return nil, st, err
+	}
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		f.Close()
+		return nil, st, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return f, st, nil
+}
+
+// openPlain is os.OpenFile for files that nobody waits for, as all in a store are. What
+// os.OpenFile asks the kernel for the others' sake is four of six system calls.
+func openPlain(path string, flags int, mode uint32) (*os.File, error) {
+	for {
+		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, mode)
+		if err == nil {
+			return os.NewFile(uintptr(fd), path), nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
 }
 
 // Open gives a blob to read, at its beginning. All its bytes were hashed on this

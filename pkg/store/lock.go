@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -67,20 +68,108 @@ func sameFile(fd int, path string) bool {
 	return unix.Fstat(fd, &a) == nil && unix.Lstat(path, &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
 }
 
+// gate is this process's part of the lock that all processes of a store share. It holds
+// one descriptor of it: the first goroutine that comes in takes the lock for all that
+// come while it is there, and the last one gives it back.
+type gate struct {
+	path string
+	turn sync.RWMutex // between the goroutines of this process
+
+	mu     sync.Mutex
+	file   *os.File // nil before the first use
+	inside int      // goroutines that share the lock
+	closed bool
+}
+
 // shared keeps GC, and the moving aside of damaged things, out for a moment: the
 // time in which a use is noted and the thing looked at, or a new thing gets its name.
-func (s *Store) shared() (release func(), err error) { return s.gate(unix.LOCK_SH) }
+// Who holds it must not ask for it again.
+func (s *Store) shared() (release func(), err error) {
+	g := &s.gate
+	g.turn.RLock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inside == 0 {
+		if err := g.lock(unix.LOCK_SH); err != nil {
+			g.turn.RUnlock()
+			return nil, s.fault("lock store", err)
+		}
+	}
+	g.inside++
+	return g.leave, nil
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	g.inside--
+	if g.inside == 0 {
+		g.unlock()
+	}
+	g.mu.Unlock()
+	g.turn.RUnlock()
+}
 
 // exclusive is the other side of shared.
-func (s *Store) exclusive() (release func(), err error) { return s.gate(unix.LOCK_EX) }
-
-func (s *Store) gate(how int) (func(), error) {
-	f, err := acquire(context.Background(), filepath.Join(s.dir, "lock"), how)
-	if err != nil {
+func (s *Store) exclusive() (release func(), err error) {
+	g := &s.gate
+	g.turn.Lock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := g.lock(unix.LOCK_EX); err != nil {
+		g.turn.Unlock()
 		return nil, s.fault("lock store", err)
 	}
-	return func() { f.Close() }, nil
+	return func() {
+		g.mu.Lock()
+		g.unlock()
+		g.mu.Unlock()
+		g.turn.Unlock()
+	}, nil
 }
+
+// lock takes the lock. A file that has not its name any more is nobody's lock: who removed
+// the store and made it again has another.
+func (g *gate) lock(how int) error {
+	if g.closed {
+		return errClosed
+	}
+	if g.file != nil {
+		if err := flock(g.file, how); err != nil {
+			return err
+		}
+		if sameFile(int(g.file.Fd()), g.path) {
+			return nil
+		}
+		g.file.Close()
+		g.file = nil
+	}
+	f, err := acquire(context.Background(), g.path, how)
+	if err != nil {
+		return err
+	}
+	g.file = f
+	return nil
+}
+
+// unlock gives the lock back. If it could not, closing the file would.
+func (g *gate) unlock() {
+	if flock(g.file, unix.LOCK_UN) != nil {
+		g.file.Close()
+		g.file = nil
+	}
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	if g.file != nil && g.inside == 0 {
+		g.file.Close()
+		g.file = nil
+	}
+}
+
+var errClosed = errors.New("store is closed")
 
 // use notes that this process uses the named things ("blob abcd...", "tree abcd...").
 // It is called within shared.
@@ -88,7 +177,7 @@ func (s *Store) use(names ...string) error {
 	s.uses.Lock()
 	defer s.uses.Unlock()
 	if s.lock == nil {
-		return errors.New("store is closed")
+		return errClosed
 	}
 	var lines strings.Builder
 	for _, name := range names {
@@ -106,6 +195,28 @@ func (s *Store) use(names ...string) error {
 		s.uses.known[name] = true
 	}
 	return nil
+}
+
+// isUsed reports whether the use of all the named things was noted before. Then GC of
+// whatever process leaves them alone.
+func (s *Store) isUsed(names ...string) bool {
+	s.uses.Lock()
+	defer s.uses.Unlock()
+	for _, name := range names {
+		if !s.uses.known[name] {
+			return false
+		}
+	}
+	return true
+}
+
+// using is shared for a look at the named things. What was noted as used stays whatever
+// others do: the lock is taken only for what is used for the first time.
+func (s *Store) using(names ...string) (release func(), err error) {
+	if s.isUsed(names...) {
+		return func() {}, nil
+	}
+	return s.shared()
 }
 
 // used gives what running processes use; the store is held exclusively. With

@@ -65,6 +65,23 @@ type BlobNamer interface{ Blobs() []Digest }
 // what its method Blobs gives) is on the disk before the record is, and the record is
 // on the disk when Remember is done. A record that is there already is replaced.
 func (s *Store) Remember(id ActionID, value any) error {
+	if err := s.remember(id, value, true); err != nil {
+		return err
+	}
+	path, err := s.recordPath(id)
+	if err != nil {
+		return err
+	}
+	s.markDirty(filepath.Dir(path))
+	return s.fault("remember action", s.syncDirty())
+}
+
+// RememberUnsynced is Remember for what is made again in a moment: it waits for no disk.
+// Other processes know the record at once, and it outlives this one however that ends;
+// but a power cut of the next seconds may lose it. Then the action is not known.
+func (s *Store) RememberUnsynced(id ActionID, value any) error { return s.remember(id, value, false) }
+
+func (s *Store) remember(id ActionID, value any, sync bool) error {
 	path, err := s.recordPath(id)
 	if err != nil {
 		return err
@@ -73,15 +90,14 @@ func (s *Store) Remember(id ActionID, value any) error {
 	if err != nil {
 		return err
 	}
-	if err := s.syncDirty(); err != nil {
-		return s.fault("remember action", err)
+	if sync {
+		if err := s.syncDirty(); err != nil {
+			return s.fault("remember action", err)
+		}
 	}
-	tmp, err := s.writeTemp(file, 0o444)
+	tmp, err := s.writeTemp(file, 0o444, sync)
 	if err == nil {
 		err = s.nameRecord(id, tmp, path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
 	}
 	return s.fault("remember action", err)
 }
@@ -101,7 +117,7 @@ func (s *Store) nameRecord(id ActionID, tmp, path string) (err error) {
 	if err := s.use("record " + string(id)); err != nil {
 		return err
 	}
-	return renameInto(tmp, path)
+	return s.renameInto(tmp, path)
 }
 
 // encodeRecord makes the file of a record, and notes the use of the blobs that it names.
@@ -118,10 +134,8 @@ func (s *Store) encodeRecord(id ActionID, value any) ([]byte, error) {
 		named = digestsIn(data)
 	}
 	slices.Sort(named)
-	for _, d := range slices.Compact(named) {
-		if s.Has(d) {
-			r.blobs = append(r.blobs, d)
-		}
+	if r.blobs, err = s.present(slices.Compact(named)); err != nil {
+		return nil, err
 	}
 	return r.encode(), nil
 }
@@ -177,6 +191,11 @@ func (r *record) encode() []byte {
 	return b
 }
 
+// isLostRecord reports whether data is what a power cut leaves of a record that nobody
+// waited for: file systems that choose a file's place late (ext4, see auto_da_alloc in the
+// kernel's admin-guide/ext4, XFS, btrfs) may have its name on the disk and nothing in it.
+func isLostRecord(data []byte) bool { return len(data) == 0 }
+
 // isOldRecord reports whether data is a record as tarn kept them before 2026-12: all of
 // it JSON. Nothing is known of its action.
 func isOldRecord(data []byte) bool { return bytes.HasPrefix(data, []byte(`{"sum":"sha256:`)) }
@@ -227,9 +246,9 @@ func (s *Store) Recall(id ActionID, value any) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for _, d := range r.blobs {
-		if !s.Has(d) {
-			return false, nil
+	if len(r.blobs) > 0 {
+		if there, err := s.present(r.blobs); err != nil || len(there) < len(r.blobs) {
+			return false, err
 		}
 	}
 	if r.form == formJSON {
@@ -240,7 +259,7 @@ func (s *Store) Recall(id ActionID, value any) (bool, error) {
 }
 
 // readRecord reads and checks a record; an absent one is fs.ErrNotExist, and so is one
-// of the old form.
+// of the old form, or one that a power cut took.
 func (s *Store) readRecord(id ActionID) (record, error) {
 	path, err := s.recordPath(id)
 	if err != nil {
@@ -258,7 +277,7 @@ func (s *Store) readRecord(id ActionID) (record, error) {
 	if err != nil {
 		return record{}, s.fault("recall action "+string(id), &fs.PathError{Op: "read", Path: path, Err: err})
 	}
-	if isOldRecord(data) {
+	if isLostRecord(data) || isOldRecord(data) {
 		return record{}, fs.ErrNotExist
 	}
 	r, why := decodeRecord(id, data)

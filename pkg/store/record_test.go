@@ -150,6 +150,32 @@ func TestRecordsOfAnOlderTarn(t *testing.T) {
 	}
 }
 
+// TestRememberUnsynced is known to another process at once.
+func TestRememberUnsynced(t *testing.T) {
+	s := openStore(t)
+	blob, _, err := s.Put(strings.NewReader("blob"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := NewHash("unsynced").Sum()
+	for _, want := range []Digest{blob, DigestOf([]byte("absent")), blob} {
+		if err := s.RememberUnsynced(id, want); err != nil {
+			t.Fatal(err)
+		}
+		other, err := Open(s.Dir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got Digest
+		if found, err := other.Recall(id, &got); !found || err != nil || got != want {
+			t.Errorf("Recall = %v, %v, %s, want %s", found, err, got, want)
+		}
+		if err := other.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestDigestsInJSON(t *testing.T) {
 	a, b := DigestOf([]byte("a")), DigestOf([]byte("b"))
 	for text, want := range map[string][]Digest{

@@ -42,6 +42,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -57,6 +58,7 @@ type Store struct {
 	tmp  string   // this process's temporary folder
 	lock *os.File // holds the flock on tmp
 	next atomic.Uint64
+	gate gate
 
 	uses struct {
 		sync.Mutex
@@ -65,7 +67,8 @@ type Store struct {
 	}
 	dirty struct {
 		sync.Mutex
-		dirs map[string]bool // folders whose new names are not yet on the disk
+		dirs    map[string]bool // folders whose new names are not yet on the disk
+		syncing sync.Mutex      // held while they are put there
 	}
 }
 
@@ -147,7 +150,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %v", err)
 	}
-	s := &Store{dir: dir}
+	s := &Store{dir: dir, gate: gate{path: filepath.Join(dir, "lock")}}
 	for _, name := range []string{"blobs/sha256", "records", "trees", "kept", "corrupt", "tmp", "locks"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
 			return nil, s.fault("open store", err)
@@ -232,6 +235,7 @@ func (s *Store) Close() error {
 	}
 	s.lock.Close()
 	s.lock, s.uses.file = nil, nil
+	s.gate.close()
 	if err != nil {
 		return fmt.Errorf("close store: %v", err)
 	}
@@ -243,15 +247,15 @@ func (s *Store) temp(name string) string {
 	return filepath.Join(s.tmp, fmt.Sprintf("%s-%d", name, s.next.Add(1)))
 }
 
-// writeTemp makes a temporary file of data, which is on the disk.
-func (s *Store) writeTemp(data []byte, mode os.FileMode) (string, error) {
+// writeTemp makes a temporary file of data; with sync it is on the disk.
+func (s *Store) writeTemp(data []byte, mode os.FileMode, sync bool) (string, error) {
 	tmp := s.temp("file")
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	f, err := openPlain(tmp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, uint32(mode.Perm()))
 	if err != nil {
 		return "", err
 	}
 	_, err = f.Write(data)
-	if err == nil {
+	if err == nil && sync {
 		err = f.Sync()
 	}
 	if cerr := f.Close(); err == nil {
@@ -267,7 +271,7 @@ func (s *Store) writeTemp(data []byte, mode os.FileMode) (string, error) {
 // writeFile puts data under its final name by one rename, on the disk before it
 // has that name.
 func (s *Store) writeFile(path string, data []byte, mode os.FileMode) error {
-	tmp, err := s.writeTemp(data, mode)
+	tmp, err := s.writeTemp(data, mode, true)
 	if err == nil {
 		if err = os.Rename(tmp, path); err != nil {
 			os.Remove(tmp)
@@ -276,22 +280,29 @@ func (s *Store) writeFile(path string, data []byte, mode os.FileMode) error {
 	return err
 }
 
-// syncDirty puts the names of all blobs that were put or seen on the disk.
+// syncDirty puts what markDirty was told of on the disk. Meanwhile
+// others may go on; but who asks for the same waits until it is done.
 func (s *Store) syncDirty() error {
+	s.dirty.syncing.Lock()
+	defer s.dirty.syncing.Unlock()
 	s.dirty.Lock()
-	defer s.dirty.Unlock()
-	for dir := range s.dirty.dirs {
+	dirs := s.dirty.dirs
+	s.dirty.dirs = map[string]bool{}
+	s.dirty.Unlock()
+	for dir := range dirs {
 		if err := syncDir(dir); err != nil {
+			s.dirty.Lock()
+			maps.Copy(s.dirty.dirs, dirs)
+			s.dirty.Unlock()
 			return err
 		}
-		delete(s.dirty.dirs, dir)
 	}
 	return nil
 }
 
 // syncDir puts the names in dir on the disk.
 func syncDir(dir string) error {
-	f, err := os.Open(dir)
+	f, err := openPlain(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}

@@ -291,7 +291,8 @@ func TestDamagedRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Every byte of it, and every length.
+	// Every byte of it, and every length but none: that is what a power cut leaves of a
+	// record that nobody waited for, and it is not known.
 	for i := range data {
 		for _, broken := range [][]byte{flipped(data, i), data[:i]} {
 			os.Remove(path)
@@ -300,7 +301,7 @@ func TestDamagedRecord(t *testing.T) {
 			}
 			var got outcome
 			found, err := s.Recall(id, &got)
-			if _, ok := errors.AsType[*store.CorruptError](err); !ok || found {
+			if _, ok := errors.AsType[*store.CorruptError](err); ok != (len(broken) > 0) || found {
 				t.Fatalf("byte %d: Recall = %v, %v for %s", i, found, err, broken)
 			}
 			if found, err := s.Recall(id, &got); found || err != nil {

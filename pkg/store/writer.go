@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Writer makes a blob of what is written to it. Nothing is kept before Commit. It is for
@@ -108,7 +110,7 @@ func (w *Writer) pass(p []byte) error {
 func (w *Writer) toFile(p []byte) error {
 	if w.f == nil {
 		w.tmp = w.s.temp("blob")
-		if w.f, w.err = os.OpenFile(w.tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444); w.err != nil {
+		if w.f, w.err = openPlain(w.tmp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o444); w.err != nil {
 			w.f, w.err = nil, w.s.fault("put blob", w.err)
 			return w.err
 		}
@@ -173,7 +175,7 @@ func (s *Store) nameBlob(tmp string, d Digest) error {
 	if err := s.use("blob " + d.Hex()); err != nil {
 		return err
 	}
-	if err := renameInto(tmp, path); err != nil {
+	if err := s.renameInto(tmp, path); err != nil {
 		return s.fault("put blob", err)
 	}
 	s.markDirty(filepath.Dir(path))
