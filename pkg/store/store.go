@@ -37,6 +37,12 @@
 // What a process has put, opened, recalled or unpacked is written to the list
 // "uses" in its temporary folder before it is looked at. GC reads the lists of all
 // running processes and never removes what stands in one of them.
+//
+// # Power cuts
+//
+// The bytes of a blob are on the disk before it has its name, and a record that Remember
+// kept is there when it returns, with the blobs that it names. What RememberUnsynced kept,
+// and a blob that no record names yet, may be absent afterwards, and is made again.
 package store
 
 import (
