@@ -153,7 +153,7 @@ func (p *scanned) unpacked() (*content, error) {
 	p.unpacking.Lock()
 	defer p.unpacking.Unlock()
 	if p.content == nil {
-		again, c, err := readPackage(p.spools, p.digest, 0)
+		again, c, err := readPackage(p.spools, p.digest, p.room)
 		if err == nil && !sameEntries(again.Entries, p.Entries) {
 			err = fmt.Errorf("internal error: %s is read in two ways", p.Info.FullName())
 		}
@@ -169,6 +169,7 @@ func (p *scanned) unpacked() (*content, error) {
 func (p *scanned) release() {
 	p.unpacking.Lock()
 	defer p.unpacking.Unlock()
+	p.room = 0
 	if p.content != nil && p.content.memory != nil {
 		p.content.forget()
 		p.content = nil

@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/rootfs"
@@ -51,14 +52,24 @@ func (c *composer) record(p *scanned) *apk.Installed {
 	for _, s := range p.Scripts {
 		record.Scripts[s.Name] = s.Content
 	}
-	lost := map[string]bool{}
+	var lost map[string]bool
 	for _, d := range c.tree.Deviations(&p.Package) {
-		lost[d.Path] = d.Lost && !p.own // nothing takes its files
+		if d.Lost && !p.own { // nothing takes its files
+			if lost == nil {
+				lost = map[string]bool{}
+			}
+			lost[d.Path] = true
+		}
 	}
-	at := map[string]int{}
+	at := map[string]int{} // what hard links may lead to
+	if slices.ContainsFunc(p.Entries, func(e rootfs.Entry) bool { return e.Hardlink != "" }) {
+		for i := range p.Entries {
+			at[p.Entries[i].Path] = i
+		}
+	}
+	record.Files = make([]apk.File, 0, len(p.Entries))
 	for i := range p.Entries {
 		e := &p.Entries[i]
-		at[e.Path] = i
 		if lost[e.Path] {
 			continue
 		}
@@ -127,20 +138,36 @@ func (c *composer) sbom(digest string, layers []Layer) (spdx, cyclone []byte, er
 
 // files are the paths of each package as they stand in the image, by its name.
 func (c *composer) files() (map[string][]sbom.File, error) {
-	sums := map[string]apk.Checksum{} // by SHA-256
-	for _, p := range slices.Concat(c.o.Base.scanned(), c.packages) {
+	packages := slices.Concat(c.o.Base.scanned(), c.packages)
+	sums := make(map[*rootfs.Inode]apk.Checksum, c.tree.Len())
+	for _, p := range packages {
 		for i := range p.Entries {
 			if e := &p.Entries[i]; e.Sum != "" {
-				sums[e.Sum] = p.sums[i]
+				sums[&e.Inode] = p.sums[i]
 			}
 		}
 	}
+	// Of a file that was given another mode or owner the content is still the same.
+	bySHA256 := sync.OnceValue(func() map[string]apk.Checksum {
+		sums := map[string]apk.Checksum{}
+		for _, p := range packages {
+			for i := range p.Entries {
+				if e := &p.Entries[i]; e.Sum != "" {
+					sums[e.Sum] = p.sums[i]
+				}
+			}
+		}
+		return sums
+	})
 	files := map[string][]sbom.File{}
 	for n := range c.tree.All() {
 		if n.Mode.IsDir() {
 			continue
 		}
-		sum, known := sums[n.Sum]
+		sum, known := sums[n.Inode]
+		if _, made := n.Content.(rootfs.Bytes); !known && !made && n.Sum != "" {
+			sum, known = bySHA256()[n.Sum]
+		}
 		switch {
 		case n.Mode.Type() == fs.ModeSymlink:
 			sum = sha1.Sum([]byte(n.Target))

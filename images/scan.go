@@ -37,6 +37,7 @@ type scanned struct {
 	own       bool             // the composer made it
 	digest    store.Digest
 	spools    *spools
+	room      int64 // bytes of memory that its content may take
 	unpacking sync.Mutex
 	content   *content // nil when it is not at hand
 }
@@ -161,12 +162,16 @@ func (s *scanning) readLayer(ctx context.Context, group, new []int) error {
 			return err
 		}
 		room = max(0, room-s.all[i].content.size)
-		defer s.all[i].release()
 	}
 	t := rootfs.New()
 	var members []*rootfs.Package
 	slices.Sort(group) // the order of installation
 	for _, i := range group {
+		defer s.all[i].release()
+		if !slices.Contains(new, i) {
+			s.all[i].room = room
+			room = max(0, room-s.all[i].size())
+		}
 		if t.Install(&s.all[i].Package) != nil {
 			return nil // when all are installed it is told
 		}

@@ -42,12 +42,13 @@ func WriteInstalled(w io.Writer, packages []*Installed) error {
 	if err != nil {
 		return err
 	}
+	var text []byte
 	for _, p := range sorted {
-		text, err := appendInstalled(nil, p)
-		if err != nil {
+		if text, err = appendInstalled(text[:0], p); err != nil {
 			return fmt.Errorf("write record of %s: %w", p.FullName(), err)
 		}
-		if _, err := w.Write(append(text, '\n')); err != nil {
+		text = append(text, '\n')
+		if _, err := w.Write(text); err != nil {
 			return err
 		}
 	}
@@ -87,11 +88,8 @@ func appendInstalled(dst []byte, p *Installed) ([]byte, error) {
 			return nil, fmt.Errorf("/%s stands there twice", f.Path)
 		}
 		at[f.Path] = f
-		dir := path.Dir(f.Path)
-		if dir == "." {
-			dir = ""
-		}
 		if f.Type != TypeDir {
+			dir := f.Path[:max(strings.LastIndexByte(f.Path, '/'), 0)]
 			below[dir] = append(below[dir], f)
 		} else if below[f.Path] == nil {
 			below[f.Path] = []*File{}

@@ -214,14 +214,13 @@ func (a *Archive) Describe(w io.Writer) error {
 			line = strconv.AppendInt(line, n, 10)
 		}
 		for _, s := range []string{m.Sum, m.Path, m.Target, m.Hardlink} {
-			line = append(line, ' ')
-			line = strconv.AppendQuote(line, s)
+			line = appendQuoted(append(line, ' '), s)
 		}
-		for _, key := range slices.Sorted(maps.Keys(m.Xattrs)) {
-			line = append(line, ' ')
-			line = strconv.AppendQuote(line, key)
-			line = append(line, '=')
-			line = strconv.AppendQuote(line, m.Xattrs[key])
+		if len(m.Xattrs) > 0 {
+			for _, key := range slices.Sorted(maps.Keys(m.Xattrs)) {
+				line = appendQuoted(append(line, ' '), key)
+				line = appendQuoted(append(line, '='), m.Xattrs[key])
+			}
 		}
 		line = append(line, '\n')
 		if _, err := b.Write(line); err != nil {
@@ -229,6 +228,17 @@ func (a *Archive) Describe(w io.Writer) error {
 		}
 	}
 	return b.Flush()
+}
+
+// appendQuoted is strconv.AppendQuote, which looks at every letter as a rune, with a
+// short way for text that stays as it is.
+func appendQuoted(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return strconv.AppendQuote(b, s)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
 }
 
 func (m *Member) time() int64 {
@@ -321,31 +331,44 @@ func (m *Member) header() *tar.Header {
 // List writes the tree as people compare it, one path a line: type and mode, owner,
 // then the target of a link, the numbers of a device, or the first digits of a file's digest.
 func (t *Tree) List(w io.Writer) error {
-	b := bufio.NewWriter(w)
+	b := bufio.NewWriterSize(w, 64<<10)
 	first := map[*Inode]string{}
+	line := make([]byte, 0, 512)
 	for n := range t.All() {
-		fmt.Fprintf(b, "%c%04o %d:%d /%s", TypeLetter(n.Mode), UnixMode(n.Mode), n.UID, n.GID, n.Path)
+		mode := UnixMode(n.Mode)
+		line = append(line[:0], TypeLetter(n.Mode), byte('0'+mode>>9&7), byte('0'+mode>>6&7), byte('0'+mode>>3&7), byte('0'+mode&7), ' ')
+		line = append(strconv.AppendInt(line, int64(n.UID), 10), ':')
+		line = append(strconv.AppendInt(line, int64(n.GID), 10), " /"...)
+		line = append(line, n.Path...)
 		switch {
 		case n.Mode.Type() == fs.ModeSymlink:
-			fmt.Fprintf(b, " -> %s", n.Target)
+			line = append(append(line, " -> "...), n.Target...)
 		case n.Mode&fs.ModeDevice != 0:
-			fmt.Fprintf(b, " %d:%d", n.Major, n.Minor)
+			line = append(strconv.AppendInt(append(line, ' '), n.Major, 10), ':')
+			line = strconv.AppendInt(line, n.Minor, 10)
 		case n.Mode.IsRegular() && n.shared && first[n.Inode] != "":
-			fmt.Fprintf(b, " = /%s", first[n.Inode])
+			line = append(append(line, " = /"...), first[n.Inode]...)
 		case n.Mode.IsRegular():
-			first[n.Inode] = n.Path
-			fmt.Fprintf(b, " %.8s", cmp.Or(n.Sum, "-"))
+			if n.shared {
+				first[n.Inode] = n.Path
+			}
+			sum := cmp.Or(n.Sum, "-")
+			line = append(append(line, ' '), sum[:min(len(sum), 8)]...)
 		}
-		for _, key := range slices.Sorted(maps.Keys(n.Xattrs)) {
-			fmt.Fprintf(b, " %s", key)
-		}
-		if n.Owner != "" {
-			b.WriteString(" " + n.Owner)
-			if n.original != nil {
-				b.WriteString(" (edited)")
+		if len(n.Xattrs) > 0 {
+			for _, key := range slices.Sorted(maps.Keys(n.Xattrs)) {
+				line = append(append(line, ' '), key...)
 			}
 		}
-		b.WriteByte('\n')
+		if n.Owner != "" {
+			line = append(append(line, ' '), n.Owner...)
+			if n.original != nil {
+				line = append(line, " (edited)"...)
+			}
+		}
+		if _, err := b.Write(append(line, '\n')); err != nil {
+			return err
+		}
 	}
 	return b.Flush()
 }

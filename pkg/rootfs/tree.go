@@ -64,7 +64,8 @@ type Tree struct {
 	Epoch int64
 
 	nodes   map[string]*Node
-	sorted  []*Node             // all of them by path; nil after one was added
+	sorted  []*Node // by path, without those that were added since
+	added   []*Node
 	places  map[string]string   // folders by the path that was asked for: where symbolic links lead
 	origins map[string]*Package // by name
 }
@@ -84,20 +85,31 @@ func (t *Tree) All() iter.Seq[*Node] { return slices.Values(t.all()) }
 
 // all is every node, sorted by path; it stays as it is when nodes are added.
 func (t *Tree) all() []*Node {
-	if t.sorted == nil {
-		t.sorted = make([]*Node, 0, len(t.nodes))
-		for _, n := range t.nodes {
-			t.sorted = append(t.sorted, n)
-		}
-		slices.SortFunc(t.sorted, byPath)
+	if len(t.added) == 0 {
+		return t.sorted
 	}
+	slices.SortFunc(t.added, byPath)
+	before, added := t.sorted, t.added
+	t.sorted, t.added = make([]*Node, 0, len(t.nodes)), nil
+	for len(before) > 0 && len(added) > 0 {
+		from := &before
+		if byPath(added[0], before[0]) < 0 {
+			from = &added
+		}
+		t.sorted = append(t.sorted, (*from)[0])
+		*from = (*from)[1:]
+	}
+	t.sorted = append(append(t.sorted, before...), added...)
 	return t.sorted
 }
 
 func byPath(a, b *Node) int { return strings.Compare(a.Path, b.Path) }
 
 // add stands a node where none is.
-func (t *Tree) add(n *Node) { t.nodes[n.Path], t.sorted = n, nil }
+func (t *Tree) add(n *Node) {
+	t.nodes[n.Path] = n
+	t.added = append(t.added, n)
+}
 
 // Len is the number of nodes.
 func (t *Tree) Len() int { return len(t.nodes) }
