@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -74,14 +75,14 @@ func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 
 // debianRegistry starts docker-registry, and gives the way to it.
 func debianRegistry(ts *testscript.TestScript) http.Handler {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	// A socket with a name: a port that was found free may be another's by the time that
+	// the registry asks for it. Not in the script's folder, whose path may be too long.
+	dir, err := os.MkdirTemp("", "registry-")
 	ts.Check(err)
-	address := listener.Addr().String()
-	ts.Check(listener.Close())
-	dir, err := os.MkdirTemp(ts.Getenv("WORK"), "registry-")
-	ts.Check(err)
+	ts.Defer(func() { os.RemoveAll(dir) })
+	address := filepath.Join(dir, "socket")
 	config := filepath.Join(dir, "config.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s/data}}\nhttp: {addr: %s}\n", dir, address)
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s/data}}\nhttp: {net: unix, addr: %s}\n", dir, address)
 	ts.Check(os.WriteFile(config, []byte(text), 0o644))
 	cmd := exec.Command("docker-registry", "serve", config)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "OTEL_TRACES_EXPORTER=none"}
@@ -91,7 +92,7 @@ func debianRegistry(ts *testscript.TestScript) http.Handler {
 		_ = cmd.Wait()
 	})
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		conn, err := net.Dial("tcp", address)
+		conn, err := net.Dial("unix", address)
 		if err == nil {
 			conn.Close()
 			break
@@ -100,8 +101,12 @@ func debianRegistry(ts *testscript.TestScript) http.Handler {
 			ts.Fatalf("docker-registry does not listen: %v", err)
 		}
 	}
-	proxy := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(&url.URL{Scheme: "http", Host: address})
+	way := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", address)
+	}}
+	ts.Defer(way.CloseIdleConnections)
+	proxy := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Transport: way, Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: "registry"})
 		r.Out.Host = r.In.Host // what the registry says of itself has to lead back here
 	}}
 	return proxy
