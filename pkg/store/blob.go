@@ -150,6 +150,17 @@ func (s *Store) markDirty(dir string) {
 	s.dirty.Unlock()
 }
 
+// settledAfter is when a name is on the disk though nobody asked for it: the kernel
+// writes what is older than half a minute (dirty_expire_centisecs in its
+// admin-guide/sysctl/vm).
+const settledAfter = 2 * time.Minute
+
+// isFresh reports whether a file has its name for so short a time that this may not be
+// on the disk yet.
+func isFresh(st *unix.Stat_t) bool {
+	return time.Since(time.Unix(st.Ctim.Unix())) < settledAfter
+}
+
 // Has reports whether a blob is there. It stays until the process ends, whatever
 // GC does; whether it is whole shows when it is opened.
 func (s *Store) Has(d Digest) bool {
@@ -178,7 +189,7 @@ func (s *Store) present(blobs []Digest) ([]Digest, error) {
 		if unix.Lstat(path, &st) != nil {
 			continue
 		}
-		if !s.isUsed(uses[i]) {
+		if isFresh(&st) && !s.isUsed(uses[i]) {
 			s.markDirty(filepath.Dir(path))
 		}
 		touch(path, &st)
@@ -206,7 +217,7 @@ func (s *Store) openUsed(d Digest) (*os.File, error) {
 	if err != nil {
 		return nil, s.fault("open blob", err)
 	}
-	if !s.isUsed(use) {
+	if isFresh(&st) && !s.isUsed(use) {
 		s.markDirty(filepath.Dir(path))
 	}
 	if err := s.use(use); err != nil {

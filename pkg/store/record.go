@@ -122,35 +122,41 @@ func (s *Store) nameRecord(id ActionID, tmp, path string) (err error) {
 
 // encodeRecord makes the file of a record, and notes the use of the blobs that it names.
 func (s *Store) encodeRecord(id ActionID, value any) ([]byte, error) {
-	form, data, err := encodeValue(value)
+	r := record{action: id, form: formBinary}
+	var err error
+	appender, appends := value.(encoding.BinaryAppender)
+	if !appends {
+		if marshaler, ok := value.(encoding.BinaryMarshaler); ok {
+			r.value, err = marshaler.MarshalBinary()
+		} else {
+			r.form = formJSON
+			r.value, err = json.Marshal(value)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("remember action %s: %v", id, err)
 	}
-	r := record{action: id, form: form, value: data}
 	var named []Digest
 	if namer, ok := value.(BlobNamer); ok {
 		named = slices.Clone(namer.Blobs())
-	} else if form == formJSON {
-		named = digestsIn(data)
+	} else if r.form == formJSON {
+		named = digestsIn(r.value)
 	}
-	slices.Sort(named)
-	if r.blobs, err = s.present(slices.Compact(named)); err != nil {
-		return nil, err
+	if len(named) > 0 {
+		slices.Sort(named)
+		if r.blobs, err = s.present(slices.Compact(named)); err != nil {
+			return nil, err
+		}
 	}
-	return r.encode(), nil
-}
-
-func encodeValue(value any) (form string, data []byte, err error) {
-	switch v := value.(type) {
-	case encoding.BinaryAppender:
-		data, err = v.AppendBinary(nil)
-		return formBinary, data, err
-	case encoding.BinaryMarshaler:
-		data, err = v.MarshalBinary()
-		return formBinary, data, err
+	file := r.start()
+	if appends {
+		if file, err = appender.AppendBinary(file); err != nil {
+			return nil, fmt.Errorf("remember action %s: %v", id, err)
+		}
+	} else {
+		file = append(file, r.value...)
 	}
-	data, err = json.Marshal(value)
-	return formJSON, data, err
+	return finishRecord(file), nil
 }
 
 // digestsIn finds the digests that stand in JSON as strings of their own.
@@ -171,7 +177,8 @@ func digestsIn(data []byte) []Digest {
 	}
 }
 
-func (r *record) encode() []byte {
+// start is all of the record's file that stands before the value, without the checksum.
+func (r *record) start() []byte {
 	b := make([]byte, 0, recordStart+len("action \nblobs\nbinary\n")+(1+len(r.blobs))*(2*sha256.Size+1)+len(r.value))
 	b = append(b, recordHead...)
 	b = append(b[:recordStart-1], '\n')
@@ -184,11 +191,14 @@ func (r *record) encode() []byte {
 	}
 	b = append(b, '\n')
 	b = append(b, r.form...)
-	b = append(b, '\n')
-	b = append(b, r.value...)
-	sum := sha256.Sum256(b[recordStart:])
-	hex.Encode(b[len(recordHead):], sum[:])
-	return b
+	return append(b, '\n')
+}
+
+// finishRecord puts the checksum into the file of a record.
+func finishRecord(file []byte) []byte {
+	sum := sha256.Sum256(file[recordStart:])
+	hex.Encode(file[len(recordHead):], sum[:])
+	return file
 }
 
 // isLostRecord reports whether data is what a power cut leaves of a record that nobody
