@@ -14,6 +14,7 @@ import (
 
 	"github.com/tarn-build/tarn/pkg/adb"
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/redact"
 	"github.com/tarn-build/tarn/pkg/web"
 )
 
@@ -104,19 +105,19 @@ func (r *Repository) discoverKeys(ctx context.Context) error {
 		return fmt.Errorf("discover keys: %s names no address of keys", configurationName)
 	}
 	if base.Scheme == "https" && address.Scheme != "https" {
-		return fmt.Errorf("discover keys: the keys of %s would come without TLS", base.Redacted())
+		return fmt.Errorf("discover keys: the keys of %s would come without TLS", redact.Address(base.String()))
 	}
 	body, err := s.client.Get(ctx, address.String(), web.Conditions{})
 	if err != nil {
-		return fmt.Errorf("discover keys: %s: %w", address.Redacted(), webError(ctx, err))
+		return fmt.Errorf("discover keys: %s: %w", redact.Address(address.String()), webError(ctx, err))
 	}
 	defer body.Close()
 	if data, err = readAtMost(body, maxKeysBytes); err != nil {
-		return fmt.Errorf("discover keys: %s: %w", address.Redacted(), err)
+		return fmt.Errorf("discover keys: %s: %w", redact.Address(address.String()), err)
 	}
 	keys, err := parseKeySet(data)
 	if err != nil {
-		return fmt.Errorf("discover keys: %s: %v", address.Redacted(), err)
+		return fmt.Errorf("discover keys: %s: %v", redact.Address(address.String()), err)
 	}
 	sets := keySets{}
 	if r.options.Keys != nil {

@@ -627,10 +627,11 @@ func TestOpen(t *testing.T) {
 		name     string
 	}{
 		{location: "folder", name: "folder"},
-		{location: "https://u:secret@r.example/x/", name: "https://u:xxxxx@r.example/x/"},
+		{location: "https://u:secret@r.example/x/", name: "https://xxxxx@r.example/x/"},
+		{location: "https://canary@r.example/x/", name: "https://xxxxx@r.example/x/"},
 		{location: "ftp://r.example", want: "a location is a folder or an http or https address"},
 		{location: "https://r.example", offline: true, want: "--offline"},
-		{location: "https://u:secret@r.example", offline: true, want: "u:xxxxx@"},
+		{location: "https://u:secret@r.example", offline: true, want: "https://xxxxx@r.example"},
 		{location: "https:///x", want: "has a host"},
 		{location: "https://r.example/?a=b", want: "neither ? nor #"},
 	} {

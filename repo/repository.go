@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tarn-build/tarn/pkg/apk"
+	"github.com/tarn-build/tarn/pkg/redact"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/pkg/web"
 )
@@ -97,8 +98,8 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 func Open(location string, o Options) (*Repository, error) {
 	shown := location
 	u, err := url.Parse(location)
-	if err == nil && u.User != nil {
-		shown = u.Redacted() // it may hold a password, and messages show it
+	if err == nil {
+		shown = redact.Address(location) // it may hold a password, and messages show it
 	}
 	var s Storage
 	base, snapshot := cutSnapshot(location)
@@ -484,21 +485,12 @@ func FetchKey(ctx context.Context, client *web.Client, address string) ([]byte, 
 	}
 	body, err := client.Get(ctx, address, web.Conditions{})
 	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w", redacted(address), webError(ctx, err))
+		return nil, fmt.Errorf("read key %s: %w", redact.Address(address), webError(ctx, err))
 	}
 	defer body.Close()
 	data, err := readAtMost(body, maxKeyBytes)
 	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w", redacted(address), err)
+		return nil, fmt.Errorf("read key %s: %w", redact.Address(address), err)
 	}
 	return data, nil
-}
-
-// redacted is an address without a password.
-func redacted(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return "the address"
-	}
-	return u.Redacted()
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/tarn-build/tarn/pkg/archive"
 	"github.com/tarn-build/tarn/pkg/debian"
 	"github.com/tarn-build/tarn/pkg/host"
+	"github.com/tarn-build/tarn/pkg/redact"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/pkg/web"
 	"golang.org/x/sync/singleflight"
@@ -309,7 +310,7 @@ func (a *DebianArchive) askAll(ctx context.Context, suite string) (*Suite, error
 			a.mu.Unlock()
 			return found, nil
 		}
-		errs = append(errs, fmt.Errorf("%s/dists/%s/InRelease: %w", redact(s.URI), suite, err))
+		errs = append(errs, fmt.Errorf("%s/dists/%s/InRelease: %w", redact.Address(s.URI), suite, err))
 	}
 	return nil, errors.Join(errs...)
 }
@@ -448,7 +449,7 @@ func (a *DebianArchive) index(ctx context.Context, s *Suite, name string) (store
 		if err == nil {
 			return d, nil
 		}
-		errs = append(errs, fmt.Errorf("%s/%s: %w", redact(s.Base), p, err))
+		errs = append(errs, fmt.Errorf("%s/%s: %w", redact.Address(s.Base), p, err))
 	}
 	return "", errors.Join(errs...)
 }
@@ -478,7 +479,7 @@ func (a *DebianArchive) Keep(ctx context.Context, s *Suite, f debian.File) (stor
 		return d, nil
 	}
 	if err := a.keep(ctx, s.Base, f.Path, f); err != nil {
-		return "", &Error{Name: path.Base(f.Path), Digest: "sha256 " + f.SHA256, Tried: []Attempt{{redact(s.Base + "/" + f.Path), err}}}
+		return "", &Error{Name: path.Base(f.Path), Digest: "sha256 " + f.SHA256, Tried: []Attempt{{redact.Address(s.Base + "/" + f.Path), err}}}
 	}
 	return d, nil
 }

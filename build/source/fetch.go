@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/tarn-build/tarn/pkg/redact"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/pkg/web"
 	"golang.org/x/sync/singleflight"
@@ -255,7 +255,7 @@ func (f *Fetcher) fetch(ctx context.Context, s Source) (store.Digest, error) {
 			name = rest // the mirror can tell which versions of the source there are
 			continue
 		}
-		upstream = append(upstream, &place{name: redact(address), open: func(ctx context.Context) (io.ReadCloser, error) {
+		upstream = append(upstream, &place{name: redact.Address(address), open: func(ctx context.Context) (io.ReadCloser, error) {
 			body, err := client.GetOnce(ctx, address, web.Conditions{})
 			if err != nil {
 				return nil, err
@@ -427,18 +427,6 @@ func (c *checked) Read(p []byte) (int, error) {
 		c.err = err
 	}
 	return n, err
-}
-
-// redact is an address without its password.
-func redact(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return "an address that cannot be read"
-	}
-	if u.User == nil {
-		return address // as it was written: a template's braces are no part of an address
-	}
-	return u.Redacted()
 }
 
 // nameOf is the name that a file of an address has: the last element, with the

@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/tarn-build/tarn/pkg/archive"
 	"github.com/tarn-build/tarn/pkg/host"
+	"github.com/tarn-build/tarn/pkg/redact"
 	"github.com/tarn-build/tarn/pkg/signature"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/pkg/web"
@@ -86,7 +87,7 @@ func OfCheckout(s recipes.Step) (Git, error) {
 	}
 	u, err := url.Parse(g.Repository)
 	if err != nil || u.Scheme == "" || u.Host == "" && u.Scheme != "file" {
-		return g, fmt.Errorf("git-checkout: repository %q is no address", redact(g.Repository))
+		return g, fmt.Errorf("git-checkout: repository %q is no address", redact.Address(g.Repository))
 	}
 	if err := checkOpen("git-checkout: repository", g.Repository); err != nil {
 		return g, err
@@ -96,7 +97,7 @@ func OfCheckout(s recipes.Step) (Git, error) {
 			return g, err
 		}
 		if u, err := url.Parse(address); err != nil || u.Scheme == "" || u.Host == "" {
-			return g, fmt.Errorf("git-checkout: mirror %q is no address", redact(address))
+			return g, fmt.Errorf("git-checkout: mirror %q is no address", redact.Address(address))
 		}
 		g.Mirrors = append(g.Mirrors, address)
 	}
@@ -361,9 +362,9 @@ func explainGit(err error, b *bridge, location string) error {
 	told := *e
 	told.Args = slices.Clone(e.Args)
 	for i := range told.Args {
-		told.Args[i] = strings.ReplaceAll(told.Args[i], b.address(), redact(location))
+		told.Args[i] = strings.ReplaceAll(told.Args[i], b.address(), redact.Address(location))
 	}
-	told.Stderr = strings.ReplaceAll(e.Stderr, b.address(), redact(location))
+	told.Stderr = strings.ReplaceAll(e.Stderr, b.address(), redact.Address(location))
 	switch gone, broke := b.failures(); {
 	case gone != nil:
 		// It was asked for often enough: this is no error of git's to try again.
@@ -395,7 +396,7 @@ func (c *checkout) failed(tried ...Attempt) error {
 	if c.g.Commit == "" {
 		digest = "no expected commit"
 	}
-	return &Error{Name: redact(c.g.Repository), Digest: digest, Tried: tried}
+	return &Error{Name: redact.Address(c.g.Repository), Digest: digest, Tried: tried}
 }
 
 // obtain fetches the history into a new repository at dir, and points HEAD to the commit:
@@ -444,7 +445,7 @@ func (c *checkout) obtain() error {
 		if err == nil {
 			return nil
 		}
-		f.Log.Debug("repository not there", "repository", redact(c.g.Repository), "from", m.Name(), "why", err)
+		f.Log.Debug("repository not there", "repository", redact.Address(c.g.Repository), "from", m.Name(), "why", err)
 		tried = append(tried, Attempt{m.Name(), err})
 	}
 	if others {
@@ -465,7 +466,7 @@ func (c *checkout) fetchFrom(address string) error {
 	c.options = c.fetcher.gitOptions(Git{Repository: address})
 	c.location, c.from = address, "git"
 	if address != c.g.Repository {
-		c.from = redact(address)
+		c.from = redact.Address(address)
 	}
 	return c.insist()
 }
@@ -502,7 +503,7 @@ func (c *checkout) insist() error {
 		if err == nil || n+1 >= retry.Attempts+max(0, retry.Insist) || !gitPassing(err) || n+1 >= retry.Attempts && !gitBroke(err) {
 			return err
 		}
-		c.fetcher.Log.Debug("git is tried again", "repository", redact(c.location), "why", err)
+		c.fetcher.Log.Debug("git is tried again", "repository", redact.Address(c.location), "why", err)
 		if err := retry.Sleep(c.ctx, n, nil); err != nil {
 			return err
 		}
@@ -667,7 +668,7 @@ func (c *checkout) expect(ref, local, tip string) error {
 		// The id of an annotated tag names its commit for certain, too.
 		if object, err := c.git("rev-parse", "--verify", "--end-of-options", local); err == nil && object == g.Commit {
 			if c.fetcher != nil {
-				c.fetcher.Log.Warn("expected-commit is the id of an annotated tag, and not of its commit", "repository", redact(g.Repository), "tag", g.Tag, "commit", tip)
+				c.fetcher.Log.Warn("expected-commit is the id of an annotated tag, and not of its commit", "repository", redact.Address(g.Repository), "tag", g.Tag, "commit", tip)
 			}
 			return nil
 		}
@@ -728,6 +729,9 @@ func (c *checkout) checkoutFiles() error {
 // without being part of the repository goes.
 func (c *checkout) work(level int) error {
 	if err := c.checkoutFiles(); err != nil {
+		return err
+	}
+	if err := c.tellPointers(); err != nil {
 		return err
 	}
 	if c.g.Submodules {

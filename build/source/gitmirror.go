@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/tarn-build/tarn/pkg/host"
+	"github.com/tarn-build/tarn/pkg/redact"
 	"github.com/tarn-build/tarn/pkg/web"
 )
 
@@ -30,7 +31,7 @@ type gitMirror struct {
 }
 
 // Name is the address.
-func (m *gitMirror) Name() string { return redact(m.address) }
+func (m *gitMirror) Name() string { return redact.Address(m.address) }
 
 // Open has no files.
 func (m *gitMirror) Open(ctx context.Context, sha256, _ string) (io.ReadCloser, error) {

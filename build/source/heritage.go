@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tarn-build/tarn/pkg/redact"
 	"github.com/tarn-build/tarn/pkg/web"
 )
 
@@ -36,7 +37,7 @@ type heritage struct {
 }
 
 // Name is the address.
-func (m *heritage) Name() string { return "software heritage (" + redact(m.address) + ")" }
+func (m *heritage) Name() string { return "software heritage (" + redact.Address(m.address) + ")" }
 
 // Open asks for the content of the digest. Who is told to come back much later does not
 // ask for other files either until then.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/tarn-build/tarn/pkg/redact"
 	"github.com/tarn-build/tarn/pkg/web"
 )
 
@@ -144,7 +145,7 @@ type httpMirror struct {
 }
 
 // Name is the template.
-func (m *httpMirror) Name() string { return redact(m.template) }
+func (m *httpMirror) Name() string { return redact.Address(m.template) }
 
 // Open asks for the address of the digest.
 func (m *httpMirror) Open(ctx context.Context, sha256, name string) (io.ReadCloser, error) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tarn-build/tarn/pkg/archive"
 	"github.com/tarn-build/tarn/pkg/host"
+	"github.com/tarn-build/tarn/pkg/redact"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/recipes"
 )
@@ -200,7 +201,7 @@ func (m *MirrorWriter) addRepository(ctx context.Context, from string) error {
 	}
 	p, err := repositoryPath(strings.TrimSpace(string(out)))
 	if err != nil {
-		return fmt.Errorf("%s: %w", redact(strings.TrimSpace(string(out))), err)
+		return fmt.Errorf("%s: %w", redact.Address(strings.TrimSpace(string(out))), err)
 	}
 	to, err := filepath.Abs(filepath.Join(m.Dir, "git", filepath.FromSlash(p)))
 	if err != nil {

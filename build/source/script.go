@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/redact"
 	"github.com/tarn-build/tarn/pkg/signature"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/pkg/web"
@@ -91,7 +92,7 @@ func OfFetch(s recipes.Step) (Source, error) {
 	f.URIs = append(f.URIs, strings.Fields(in["mirrors"])...)
 	f.Name = nameOf(f.URIs[0])
 	if f.Name == "" {
-		return f, fmt.Errorf("fetch: uri %q names no file", f.URIs[0])
+		return f, fmt.Errorf("fetch: uri %q names no file", redact.Address(f.URIs[0]))
 	}
 	if err := checkAddresses("uri", f.URIs); err != nil {
 		return f, fmt.Errorf("fetch: %w", err)
@@ -129,15 +130,18 @@ func checkAddresses(input string, uris []string) error {
 	return nil
 }
 
-// checkOpen refuses an address that holds a password: a package tells in its .melange.yaml
+// checkOpen refuses an address that holds a password, or what may be a token: a package tells in its .melange.yaml
 // and its SBOM what it was made from, and whoever has the recipe can read it anyway.
 func checkOpen(input, address string) error {
-	if u, err := url.Parse(address); err == nil && u.User != nil {
-		if password, set := u.User.Password(); set && password != "" {
-			return fmt.Errorf("%s %q holds a password\n  hint: who has the recipe, or a package of it, can read it: passwords stand in ~/.netrc, or in HTTP_AUTH", input, redact(address))
-		}
+	u, err := url.Parse(address)
+	if err != nil || redact.Login(u) == nil {
+		return nil
 	}
-	return nil
+	what := "a user, which may be a token"
+	if password, set := u.User.Password(); set && password != "" {
+		what = "a password"
+	}
+	return fmt.Errorf("%s %q holds %s\n  hint: who has the recipe, or a package of it, can read it: passwords and tokens stand in ~/.netrc, or in HTTP_AUTH", input, redact.Address(address), what)
 }
 
 // Patience is how long and how often a recipe wants an address to be tried. What is 0 is

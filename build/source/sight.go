@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/tarn-build/tarn/pkg/redact"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/pkg/web"
 )
@@ -52,7 +53,7 @@ func (f *Fetcher) See(ctx context.Context, uris []string, sha256 string) (Sight,
 			return Sight{}, err
 		}
 		s, err := f.known512(d)
-		s.From, s.Vouched = redact(uris[0]), "the SHA-256 that was given"
+		s.From, s.Vouched = redact.Address(uris[0]), "the SHA-256 that was given"
 		return s, err
 	}
 	failed := &Error{Name: nameOf(uris[0]), Digest: "first seen"}
@@ -67,7 +68,7 @@ func (f *Fetcher) See(ctx context.Context, uris []string, sha256 string) (Sight,
 		}
 		s, err := f.see(ctx, address)
 		if err == nil {
-			s.From = redact(address)
+			s.From = redact.Address(address)
 			if s.Vouched, err = f.besides(ctx, address, s); err == nil {
 				s.Signature = f.signature(ctx, address)
 				return s, nil
@@ -76,7 +77,7 @@ func (f *Fetcher) See(ctx context.Context, uris []string, sha256 string) (Sight,
 		if _, full := errors.AsType[*store.SpaceError](err); full || ctx.Err() != nil {
 			return Sight{}, err
 		}
-		failed.Tried = append(failed.Tried, Attempt{redact(address), err})
+		failed.Tried = append(failed.Tried, Attempt{redact.Address(address), err})
 	}
 	return Sight{}, failed
 }
@@ -123,9 +124,9 @@ func (f *Fetcher) besides(ctx context.Context, address string, s Sight) (string,
 			continue
 		}
 		if want != beside.got {
-			return "", fmt.Errorf("%s says otherwise: %w", redact(beside.address), &MismatchError{Algorithm: beside.algorithm, Want: want, Got: beside.got})
+			return "", fmt.Errorf("%s says otherwise: %w", redact.Address(beside.address), &MismatchError{Algorithm: beside.algorithm, Want: want, Got: beside.got})
 		}
-		return redact(beside.address), nil
+		return redact.Address(beside.address), nil
 	}
 	return "", nil
 }
@@ -172,7 +173,7 @@ func (f *Fetcher) signature(ctx context.Context, address string) string {
 	for _, suffix := range []string{".asc", ".sig", ".sign", ".minisig"} {
 		text, err := f.small(ctx, address+suffix)
 		if err == nil && (bytes.HasPrefix(text, []byte("-----BEGIN PGP SIGNATURE")) || suffix != ".asc" && len(text) > 0 && len(text) < 64<<10 && !bytes.Contains(bytes.ToLower(text), []byte("<html"))) {
-			return redact(address + suffix)
+			return redact.Address(address + suffix)
 		}
 	}
 	return ""
@@ -263,7 +264,7 @@ func (t table) named(source, file string) string {
 func (f *Fetcher) ResolveRef(ctx context.Context, repository, ref string) (string, error) {
 	f.init()
 	fail := func(err error) (string, error) {
-		return "", &Error{Name: redact(repository), Digest: ref, Tried: []Attempt{{"git", err}}}
+		return "", &Error{Name: redact.Address(repository), Digest: ref, Tried: []Attempt{{"git", err}}}
 	}
 	if f.web.Offline {
 		return fail(web.ErrOffline)

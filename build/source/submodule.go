@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/tarn-build/tarn/pkg/host"
+	"github.com/tarn-build/tarn/pkg/redact"
 )
 
 // maxSubmodules is how deep submodules may lie in each other, and how many a tree may have.
@@ -182,7 +183,7 @@ func submoduleURL(parent, text string, protocols []string) (string, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil || !slices.Contains(protocols, u.Scheme) || u.Host == "" && u.Scheme != "file" || strings.Contains(text, "::") {
-		return "", fmt.Errorf("its address %q is none of %s", redact(text), strings.Join(protocols, ", "))
+		return "", fmt.Errorf("its address %q is none of %s", redact.Address(text), strings.Join(protocols, ", "))
 	}
 	return text, nil
 }

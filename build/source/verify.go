@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/tarn-build/tarn/pkg/archive"
+	"github.com/tarn-build/tarn/pkg/redact"
 	"github.com/tarn-build/tarn/pkg/signature"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/pkg/web"
@@ -135,7 +136,7 @@ func besideOf(in map[string]string, uri, sum string) (*Beside, error) {
 	}
 	if len(b.URIs) == 1 && !strings.Contains(b.URIs[0], ":") {
 		if b.Path = b.URIs[0]; !fs.ValidPath(b.Path) {
-			return nil, fmt.Errorf("%s: %q is neither an address nor a path below the recipe's folder", uri, b.Path)
+			return nil, fmt.Errorf("%s: %q is neither an address nor a path below the recipe's folder", uri, redact.Address(b.Path))
 		}
 		if b.SHA256 != "" {
 			return nil, fmt.Errorf("%s: a file beside the recipe needs no digest", sum)
@@ -147,7 +148,7 @@ func besideOf(in map[string]string, uri, sum string) (*Beside, error) {
 		return nil, err
 	}
 	if b.Name = nameOf(b.URIs[0]); b.Name == "" {
-		return nil, fmt.Errorf("%s: %q names no file", uri, b.URIs[0])
+		return nil, fmt.Errorf("%s: %q names no file", uri, redact.Address(b.URIs[0]))
 	}
 	return b, nil
 }
@@ -226,7 +227,7 @@ func (v verifier) check(ctx context.Context, w Wanted, d store.Digest, objects [
 		e.Source, e.Signature = w.File.Name, w.File.Verify.Signature.name()
 		signer, err = v.checkFile(ctx, *w.File, d)
 	case w.Git != nil && w.Git.Verify != nil:
-		e.Source, e.Signature = redact(w.Git.Repository), "git"
+		e.Source, e.Signature = redact.Address(w.Git.Repository), "git"
 		signer, err = v.checkGit(*w.Git, objects)
 	default:
 		return signer, nil
@@ -436,12 +437,12 @@ func (v verifier) holding(ctx context.Context, b *Beside, of store.Digest, check
 	failed := &Error{Name: b.Name, Digest: "no digest given"}
 	for _, uri := range b.URIs {
 		if strings.HasPrefix(uri, "debian:") {
-			failed.Tried = append(failed.Tried, Attempt{uri, errors.New("its digest has to be given: verify-sha256")})
+			failed.Tried = append(failed.Tried, Attempt{redact.Address(uri), errors.New("its digest has to be given: verify-sha256")})
 			continue
 		}
 		data, err := v.smallAgain(ctx, uri)
 		if err != nil {
-			failed.Tried = append(failed.Tried, Attempt{redact(uri), err})
+			failed.Tried = append(failed.Tried, Attempt{redact.Address(uri), err})
 			continue
 		}
 		signer, err := check(data)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/tarn-build/tarn/build/plan"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
+	"github.com/tarn-build/tarn/pkg/redact"
 	"github.com/tarn-build/tarn/repo"
 )
 
@@ -132,20 +132,13 @@ func (a *app) showPlan(show, name string, p *plan.Plan) {
 	case "id":
 		fmt.Fprintf(a.out, "%s  %s\n", p.ID(), name)
 	case "explain":
-		fmt.Fprint(a.out, withoutPasswords(p.Explain()))
+		fmt.Fprint(a.out, redact.Text(p.Explain()))
 	case "lock":
 		for _, one := range p.Environment {
 			fmt.Fprintf(a.out, "%s=%s  %s  %s\n", one.Name, one.Version, one.Identity, one.From)
 		}
 	}
 }
-
-// password is one in an address.
-var password = regexp.MustCompile(`(://[^/\s"'@:]*:)[^/\s"'@]+@`)
-
-// withoutPasswords is a text whose addresses hold no passwords: what is shown is copied
-// into issues. A build refuses a recipe with one.
-func withoutPasswords(text string) string { return password.ReplaceAllString(text, "${1}xxxxx@") }
 
 // showScripts prints recipes, or what they become, and nothing else is looked at: no
 // package, no other recipe, no store. So a recipe is shown whatever the others are like,
@@ -198,7 +191,7 @@ func (a *app) showScripts(ctx context.Context, o planOptions, arch apk.Arch, nam
 		default:
 			var text bytes.Buffer
 			if err = (&app{streams: streams{out: &text}}).printJSON(r.script); err == nil {
-				_, err = io.WriteString(a.out, withoutPasswords(text.String()))
+				_, err = io.WriteString(a.out, redact.Text(text.String()))
 			}
 		}
 		if err != nil {
