@@ -2,10 +2,12 @@ package source_test
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -290,6 +292,57 @@ func TestCheckoutWithSubmodules(t *testing.T) {
 	in["expected-commit"] = outer.git("rev-parse", "HEAD")
 	if _, _, err := checkout(t, newFetcher(t), in); err == nil || !strings.Contains(err.Error(), "is none of https, http, git") {
 		t.Errorf("a submodule of this machine: got %v", err)
+	}
+}
+
+// Addresses of submodules by which git would start a program, or read this machine.
+func TestSubmoduleAddressesAreRefused(t *testing.T) {
+	inner, outer := newUpstream(t), newUpstream(t)
+	inner.commit("inner", "inner\n")
+	outer.commit("outer", "outer\n")
+	if _, err := host.Git(context.Background(), host.GitOptions{Dir: outer.dir, Protocols: []string{"http"}}, "submodule", "--quiet", "add", inner.url, "sub"); err != nil {
+		t.Fatal(err)
+	}
+	marker := filepath.Join(t.TempDir(), "ran")
+	for _, address := range []string{
+		"ext::sh -c 'touch " + marker + "'", "ext::touch% " + marker, "fd::7", "file::" + inner.dir, "file://" + inner.dir, inner.dir,
+		"http::" + inner.url, "-u./touch", "--upload-pack=touch " + marker, "ftp://127.0.0.1/x.git", "https:///x", "../../../../ext::touch x",
+	} {
+		commit := outer.commit(".gitmodules", "[submodule \"sub\"]\n\tpath = sub\n\turl = \""+address+"\"\n")
+		_, _, err := checkout(t, newFetcher(t), map[string]string{"repository": outer.url, "expected-commit": commit, "recurse-submodules": "true"})
+		if err == nil {
+			t.Errorf("%q was fetched", address)
+		} else if !strings.Contains(err.Error(), `submodule "sub"`) && !strings.Contains(err.Error(), "disallowed submodule url") { // git knows some itself
+			t.Errorf("%q: got %v, want a refusal that names the submodule", address, err)
+		}
+	}
+	if _, err := os.Stat(marker); err == nil {
+		t.Error("a program of a submodule's address ran")
+	}
+}
+
+// TestPointersAreTold holds that nobody builds with a pointer of Git LFS without a word.
+func TestPointersAreTold(t *testing.T) {
+	u := newUpstream(t)
+	const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
+	for _, c := range []struct {
+		files []string
+		want  string
+	}{
+		{[]string{".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n", "a.bin", pointer, "b.bin", "no pointer\n", "d/c.bin", pointer, "text", "x\n"}, "files=2 first=a.bin"},
+		{[]string{".gitattributes", "", "a.bin", pointer}, ""}, // a text about pointers, perhaps
+	} {
+		commit := u.commit(c.files...)
+		var log bytes.Buffer
+		f := newFetcher(t)
+		f.Log = slog.New(slog.NewTextHandler(&log, nil))
+		if _, _, err := checkout(t, f, map[string]string{"repository": u.url, "expected-commit": commit}); err != nil {
+			t.Fatal(err)
+		}
+		told := strings.Contains(log.String(), "pointers of Git LFS")
+		if told != (c.want != "") || !strings.Contains(log.String(), c.want) {
+			t.Errorf("got %q, want %q in it", log.String(), c.want)
+		}
 	}
 }
 
