@@ -216,11 +216,12 @@ func decodeRecord(id ActionID, data []byte) (_ record, why string) {
 	if len(data) < recordStart || string(data[:len(recordHead)]) != recordHead || data[recordStart-1] != '\n' {
 		return record{}, "it is not a record"
 	}
-	sum := sha256.Sum256(data[recordStart:])
-	var got [2 * sha256.Size]byte
-	hex.Encode(got[:], sum[:])
-	if want := data[len(recordHead) : recordStart-1]; !bytes.Equal(got[:], want) {
-		return record{}, fmt.Sprintf("its bytes hash to %s%s, its checksum says %s%q", digestPrefix, got, digestPrefix, want)
+	want := Digest(digestPrefix + string(data[len(recordHead):recordStart-1]))
+	if !want.valid() {
+		return record{}, "it is not a record"
+	}
+	if got := DigestOf(data[recordStart:]); got != want {
+		return record{}, fmt.Sprintf("its bytes hash to %s, its checksum says %s", got, want)
 	}
 	action, rest, _ := bytes.Cut(data[recordStart:], []byte{'\n'})
 	blobs, rest, _ := bytes.Cut(rest, []byte{'\n'})
