@@ -65,10 +65,12 @@ func newSpool(st *store.Store) (*os.File, error) {
 type content struct {
 	spools *spools
 	room   int64 // bytes of memory
-	size   int64
-	memory []byte
-	file   *os.File
-	at     int64 // where it begins in file
+	// expected is how many bytes the package says that there are.
+	expected int64
+	size     int64
+	memory   []byte
+	file     *os.File
+	at       int64 // where it begins in file
 }
 
 // memories are buffers of contents that were released.
@@ -77,7 +79,7 @@ var memories = sync.Pool{New: func() any { return new([]byte) }}
 func (c *content) Write(p []byte) (int, error) {
 	if c.file == nil && c.size+int64(len(p)) <= c.room {
 		if c.memory == nil {
-			c.memory = (*memories.Get().(*[]byte))[:0]
+			c.memory = slices.Grow((*memories.Get().(*[]byte))[:0], int(max(1, min(c.expected, c.room))))
 		}
 		c.memory = append(c.memory, p...)
 		c.size += int64(len(p))

@@ -183,7 +183,8 @@ func makeLayer(ctx context.Context, st *store.Store, a *rootfs.Archive, c compre
 	if err != nil {
 		return made, fmt.Errorf("write layer: %w", err)
 	}
-	return made, st.Remember(h.Sum(), made)
+	// The image waits for the disk, when all of its layers are there.
+	return made, st.RememberUnsynced(h.Sum(), made)
 }
 
 // making are the layers that are being made, by store and action. Images that are composed
@@ -204,22 +205,31 @@ func turn(ctx context.Context, what string) (release func(), err error) {
 
 // keep compresses what write gives, about size bytes, into the store.
 func keep(ctx context.Context, st *store.Store, c compression, size int64, write func(io.Writer) error) (madeLayer, error) {
-	r, w := io.Pipe()
-	stop := context.AfterFunc(ctx, func() { w.CloseWithError(context.Cause(ctx)) })
-	defer stop()
+	blob := st.Create()
+	defer blob.Close()
 	diff := sha256.New()
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		w.CloseWithError(c.compress(w, size, func(w io.Writer) error { return write(io.MultiWriter(w, diff)) }))
-	}()
-	blob, n, err := st.Put(r)
-	r.CloseWithError(err) // ends a writer that nobody reads any more
-	<-written
+	err := c.compress(&stoppable{ctx, blob}, size, func(w io.Writer) error { return write(io.MultiWriter(w, diff)) })
 	if err != nil {
 		return madeLayer{}, err
 	}
-	return madeLayer{Blob: blob, DiffID: "sha256:" + hex.EncodeToString(diff.Sum(nil)), Size: n}, nil
+	digest, n, err := blob.Commit()
+	if err != nil {
+		return madeLayer{}, err
+	}
+	return madeLayer{Blob: digest, DiffID: "sha256:" + hex.EncodeToString(diff.Sum(nil)), Size: n}, nil
+}
+
+// stoppable is a writer that takes nothing more when ctx is done.
+type stoppable struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (s *stoppable) Write(p []byte) (int, error) {
+	if s.ctx.Err() != nil {
+		return 0, context.Cause(s.ctx)
+	}
+	return s.w.Write(p)
 }
 
 // blobLayer is a layer whose bytes lie in the store. They are checked whenever they are read.

@@ -37,7 +37,7 @@ func readPackage(spools *spools, digest store.Digest, room int64) (_ scan, _ *co
 	for _, name := range slices.Sorted(maps.Keys(p.Scripts)) {
 		s.Scripts = append(s.Scripts, Script{Name: name, Content: p.Scripts[name]})
 	}
-	keep := &keeper{content: &content{spools: spools, room: room}, marks: map[string]string{}}
+	keep := &keeper{content: &content{spools: spools, room: room, expected: p.Info.Size}, marks: map[string]string{}}
 	defer func() {
 		keep.written()
 		if err != nil {

@@ -208,7 +208,7 @@ func (s *scanning) read(i int, room int64) error {
 	if err != nil {
 		return s.about(i, err)
 	}
-	if err := s.st.Remember(p.action(), &kept); err != nil {
+	if err := s.st.RememberUnsynced(p.action(), &kept); err != nil {
 		return s.about(i, err)
 	}
 	taken, err := s.take(p, &kept)
