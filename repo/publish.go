@@ -85,8 +85,11 @@ type Publisher struct {
 // Published is what Publisher did.
 type Published struct {
 	Written  []string     // the names of the files of packages, sorted
+	Packages int          // how many those are: one for two architectures counts twice, one for all of them once
 	Dropped  []string     // packages that the index names no more, as ARCH/NAME-VERSION
 	Withheld []Withdrawal // what was not published, for it was withdrawn
+
+	sent map[string]bool // ARCH/FILE
 }
 
 // PolicyError says that something is not done unless it is asked for by a flag.
@@ -99,8 +102,14 @@ func (e *PolicyError) Error() string { return e.Text }
 // package that would replace another one, or was withdrawn, is a *PolicyError unless that
 // is allowed; then nothing is published.
 func (p *Publisher) Publish(ctx context.Context, packages []Unsigned) (Published, error) {
-	var done Published
+	done := Published{sent: map[string]bool{}}
 	err := p.publish(ctx, packages, &done)
+	for _, one := range packages {
+		name := one.Entry.FileName()
+		if done.sent[string(one.Entry.Arch)+"/"+name] || one.Entry.Arch == noArch && slices.Contains(done.Written, name) {
+			done.Packages++
+		}
+	}
 	slices.Sort(done.Written)
 	done.Written = slices.Compact(done.Written)
 	if err != nil {
@@ -726,6 +735,7 @@ func (p *Publisher) commit(ctx context.Context, c *change, done *Published) erro
 			return err
 		}
 		done.Written = append(done.Written, name)
+		done.sent[string(c.arch)+"/"+name] = true
 	}
 	if c.redraw {
 		if err := p.putJSON(ctx, folder+"/"+withdrawnName, c.withdrawn); err != nil {

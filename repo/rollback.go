@@ -162,7 +162,7 @@ func (p *Publisher) restore(ctx context.Context, c *change, e *apk.Entry, dir st
 	if err != nil {
 		return err
 	}
-	c.put[e.FileName()] = &signed{f.Name(), size}
+	c.put[e.FileName()] = &signed{path: f.Name(), size: size}
 	c.hide[e.FileName()] = listed || c.named[e.FileName()]
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/tarn-build/tarn/build"
 	"github.com/tarn-build/tarn/build/check"
 	"github.com/tarn-build/tarn/build/environment"
+	"github.com/tarn-build/tarn/build/source/prefetch"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/recipes"
@@ -193,6 +194,15 @@ func (a *app) lintRecipes(ctx context.Context, o lintOptions, names []string) (f
 			case r.err == nil:
 				known[r.script.Name] = true
 				found = append(found, recipes.Lint(r.script, options)...)
+				locked, err := prefetch.Locked(r.script)
+				if some, listed := diag.Of(err); listed {
+					mistakes = append(mistakes, some...)
+				} else if err != nil {
+					return nil, nil, err
+				} else if locked == nil && prefetch.Wanted(r.script) {
+					found = append(found, diag.Problem{File: r.script.Recipe, Line: 1, Severity: diag.Note, Rule: "prefetch-lock",
+						Text: "what package managers download for " + string(r.script.Arch) + " is not locked", Hint: "tarn fetch --update " + r.script.Name + ", unless its source has it all"})
+				}
 				if ws.Exceptions[r.script.Name].Network && r.script.Network == "" {
 					found = append(found, diag.Problem{File: r.script.Recipe, Line: 1, Severity: diag.Note, Rule: "network",
 						Text: "its build may use the network, by an exception of the workspace, and it does not say why", Hint: "say at its root, network: WHY, or prefetch what it downloads"})

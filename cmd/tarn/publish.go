@@ -244,7 +244,7 @@ func (a *app) printPublished(p *repo.Publisher, done repo.Published) error {
 	for _, name := range done.Dropped {
 		fmt.Fprintf(a.err, "no longer listed: %s\n", name)
 	}
-	fmt.Fprintf(a.err, "published %s to %s\n", plural(len(done.Written), "package"), p.Name)
+	fmt.Fprintf(a.err, "published %s to %s\n", plural(done.Packages, "package"), p.Name)
 	return nil
 }
 
