@@ -92,6 +92,9 @@ func publishAsProcess(text string) error {
 		switch random.IntN(10) {
 		case 0:
 			one := o.Packages[random.IntN(len(o.Packages))].Entry
+			if !isWithdrawnAtTimes(one.Name) {
+				continue
+			}
 			_, err = p.Withdraw(ctx, []repo.Withdrawal{{Name: one.Name, Version: one.Version, Reason: "a test"}})
 			if errors.Is(err, fs.ErrNotExist) {
 				err = nil // it is not there now
@@ -123,6 +126,11 @@ func publishAsProcess(text string) error {
 		}
 	}
 }
+
+// isWithdrawnAtTimes tells which packages a publisher withdraws now and then. Their files go
+// at once, whatever snapshot names them, and when one is published anew nothing tells of it
+// any more: so a snapshot need not have them. All others it has.
+func isWithdrawnAtTimes(name string) bool { return name == "p0" || name == "p1" }
 
 // publisherProcess is this test as another process, which publishes.
 func publisherProcess(t *testing.T, o publisherOrders) *exec.Cmd {
@@ -237,6 +245,15 @@ func TestKilledPublisher(t *testing.T) {
 			}
 		}
 	}
+	// What a publisher does undisturbed takes so long here; and who is killed has a past.
+	first := &repo.Publisher{Storage: repo.Folder(dir), Name: dir, Store: st, Keys: []apk.Signer{keys()[0]}, Trusted: trusted, Time: time.Now(), Replace: true, Snapshots: 3, V3: true}
+	start := time.Now()
+	for _, one := range orders.Packages[:2] {
+		if _, err := first.Publish(t.Context(), []repo.Unsigned{{Entry: one.Entry, Digest: one.Digest}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	while := max(60*time.Millisecond, 2*time.Since(start))
 	st.Close()
 	done := make(chan struct{})
 	var readers sync.WaitGroup
@@ -282,7 +299,7 @@ func TestKilledPublisher(t *testing.T) {
 				t.Fatalf("%v\n%s", err, cmd.Stderr)
 			}
 		}
-		time.Sleep(rand.N(60 * time.Millisecond))
+		time.Sleep(rand.N(while))
 		for _, cmd := range processes {
 			if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				t.Fatal(err)
@@ -341,13 +358,8 @@ func TestKilledPublisher(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		withdrawn, err := old.Withdrawn(t.Context(), arch)
-		if err != nil {
-			t.Fatal(err)
-		}
 		for _, e := range entries {
-			gone := slices.ContainsFunc(withdrawn, func(w repo.Withdrawal) bool { return w.Name == e.Name && w.Version == e.Version })
-			if _, err := old.Fetch(t.Context(), openStore(t), e); err != nil && !gone {
+			if _, err := old.Fetch(t.Context(), openStore(t), e); err != nil && !isWithdrawnAtTimes(e.Name) {
 				t.Errorf("snapshot %s: %s: %v", at, e.FullName(), err)
 			}
 		}
