@@ -89,7 +89,7 @@ type Published struct {
 	Dropped  []string     // packages that the index names no more, as ARCH/NAME-VERSION
 	Withheld []Withdrawal // what was not published, for it was withdrawn
 
-	sent map[string]bool // ARCH/FILE
+	sent []string // what was written, as ARCH/FILE
 }
 
 // PolicyError says that something is not done unless it is asked for by a flag.
@@ -102,11 +102,16 @@ func (e *PolicyError) Error() string { return e.Text }
 // package that would replace another one, or was withdrawn, is a *PolicyError unless that
 // is allowed; then nothing is published.
 func (p *Publisher) Publish(ctx context.Context, packages []Unsigned) (Published, error) {
-	done := Published{sent: map[string]bool{}}
+	var done Published
 	err := p.publish(ctx, packages, &done)
+	slices.Sort(done.sent)
 	for _, one := range packages {
 		name := one.Entry.FileName()
-		if done.sent[string(one.Entry.Arch)+"/"+name] || one.Entry.Arch == noArch && slices.Contains(done.Written, name) {
+		_, written := slices.BinarySearch(done.sent, string(one.Entry.Arch)+"/"+name)
+		if one.Entry.Arch == noArch {
+			_, written = slices.BinarySearch(done.Written, name)
+		}
+		if written {
 			done.Packages++
 		}
 	}
@@ -735,7 +740,7 @@ func (p *Publisher) commit(ctx context.Context, c *change, done *Published) erro
 			return err
 		}
 		done.Written = append(done.Written, name)
-		done.sent[string(c.arch)+"/"+name] = true
+		done.sent = append(done.sent, folder+"/"+name)
 	}
 	if c.redraw {
 		if err := p.putJSON(ctx, folder+"/"+withdrawnName, c.withdrawn); err != nil {
