@@ -104,6 +104,8 @@ func (e *PolicyError) Error() string { return e.Text }
 func (p *Publisher) Publish(ctx context.Context, packages []Unsigned) (Published, error) {
 	var done Published
 	err := p.publish(ctx, packages, &done)
+	slices.Sort(done.Written)
+	done.Written = slices.Compact(done.Written)
 	slices.Sort(done.sent)
 	for _, one := range packages {
 		name := one.Entry.FileName()
@@ -115,8 +117,6 @@ func (p *Publisher) Publish(ctx context.Context, packages []Unsigned) (Published
 			done.Packages++
 		}
 	}
-	slices.Sort(done.Written)
-	done.Written = slices.Compact(done.Written)
 	if err != nil {
 		return done, fmt.Errorf("publish to %s: %w", p.Name, err)
 	}
