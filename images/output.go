@@ -93,7 +93,7 @@ func (o *output) isThere(pieces []piece) (bool, error) {
 	}
 	if !maps.Equal(o.now.Blobs, o.before.Blobs) {
 		o.now.Files = o.before.Files
-		return true, o.st.Remember(o.id, o.now)
+		return true, o.st.RememberUnsynced(o.id, o.now)
 	}
 	return true, nil
 }
@@ -218,7 +218,7 @@ func (o *output) remember(names ...string) {
 		}
 		o.now.Files[name] = store.StateOf(info)
 	}
-	_ = o.st.Remember(o.id, o.now)
+	_ = o.st.RememberUnsynced(o.id, o.now)
 }
 
 // writeFile writes bytes to a file, unless they are there.

@@ -74,7 +74,7 @@ type scanning struct {
 
 // early is how much content of packages is held in memory by one who makes a layer of
 // them as soon as they are read.
-const early = 16 << 20
+const early = 8 << 20
 
 // run recalls what was read of the packages before, and reads the others. Small ones
 // are read in the groups that will most likely be layers, and these layers are made at

@@ -19,6 +19,10 @@ import (
 func main() {
 	namespace.Init() // does not return in the process that becomes a sandbox's first one
 	service.Init()   // likewise in the process that asks a service inside a sandbox
+	// What is built must not depend on the caller's mask: folders of sources and of
+	// environments are what recipes copy and look at. Secrets are made for their owner alone
+	// wherever they are written, whatever the mask is.
+	syscall.Umask(0o022)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for anything
 	code := run(ctx, streams{os.Stdin, os.Stdout, os.Stderr}, os.Args[1:])
