@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -70,6 +71,7 @@ func TestMain(m *testing.M) {
 }
 
 func composeOnce(file string) error {
+	debug.SetGCPercent(200) // as the command has it
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return err
