@@ -15,6 +15,7 @@ import (
 	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/build/source/prefetch"
 	"github.com/tarn-build/tarn/build/step"
+	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/sandbox"
 	"github.com/tarn-build/tarn/recipes"
 )
@@ -291,8 +292,10 @@ func (r *runner) placePrefetched(ctx context.Context, p *plan.Plan) error {
 		r.settle(prefetch.Offline(r.work.root))
 		return nil
 	}
-	env, err := prefetch.Place(ctx, r.Store, p.Prefetched.Digest(), r.work.root)
-	if err != nil {
+	env, err := prefetch.Place(ctx, r.Store, p.Prefetched, r.work.root)
+	if _, wrong := diag.Of(err); wrong {
+		return err
+	} else if err != nil {
 		return fmt.Errorf("place what was prefetched: %w", err)
 	}
 	r.settle(env)

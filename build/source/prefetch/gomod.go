@@ -18,20 +18,19 @@ import (
 // out of its .info.
 func (t *tree) goModules() error {
 	versions := map[string][]string{} // by escaped module
-	err := t.each("go/cache/download", func(name string) error {
+	err := t.each(from("go/cache/download"), func(name string) error {
 		dir, base := path.Split(name)
 		escaped, versioned := strings.CutSuffix(strings.TrimSuffix(dir, "/"), "/@v")
 		if !versioned || strings.HasPrefix(escaped, "sumdb/") {
 			return nil
 		}
 		version, source := strings.TrimSuffix(base, path.Ext(base)), from("go/cache/download", name)
-		part := unescape(escaped) + "@" + unescape(version)
 		if v := unescape(version); path.Ext(base) == ".mod" && !module.IsPseudoVersion(v) {
 			versions[escaped] = append(versions[escaped], v)
 		}
 		switch path.Ext(base) {
 		case ".mod", ".zip":
-			return t.take(part, source, "go/"+name)
+			return t.take(source, "go/"+name)
 		case ".info":
 			data, err := t.root.ReadFile(source)
 			if err != nil {
@@ -47,7 +46,7 @@ func (t *tree) goModules() error {
 			if data, err = json.Marshal(info); err != nil {
 				return err
 			}
-			return t.write(part, "go/"+name, data)
+			return t.write("go/"+name, data)
 		}
 		return nil
 	})
@@ -58,7 +57,7 @@ func (t *tree) goModules() error {
 	for _, escaped := range slices.Sorted(maps.Keys(versions)) {
 		list := versions[escaped]
 		semver.Sort(list)
-		if err := t.write(unescape(escaped), "go/"+escaped+"/@v/list", []byte(strings.Join(list, "\n")+"\n")); err != nil {
+		if err := t.write("go/"+escaped+"/@v/list", []byte(strings.Join(list, "\n")+"\n")); err != nil {
 			return err
 		}
 	}

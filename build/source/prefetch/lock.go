@@ -37,7 +37,7 @@ type Entry struct {
 	SHA256 string `yaml:"sha256,required" json:"sha256"` // of the tree, as an archive
 	Size   int64  `yaml:"size" json:"size"`              // of the archive, in bytes
 	// Contents are the parts of the tree, e.g. golang.org/x/text@v0.3.0, with digests of
-	// their own: to review, and to say what differs.
+	// their own: to review, and to say what differs. Place holds them against the tree.
 	Contents map[string]string `yaml:"contents" json:"contents"`
 }
 
@@ -133,7 +133,7 @@ func Update(recipe string, e Entry) (changed bool, err error) {
 	switch {
 	case i < 0:
 		l.Prefetch = append(l.Prefetch, e)
-	case l.Prefetch[i].SHA256 == e.SHA256 && l.Prefetch[i].Version == e.Version:
+	case l.Prefetch[i].SHA256 == e.SHA256 && l.Prefetch[i].Version == e.Version && maps.Equal(l.Prefetch[i].Contents, e.Contents):
 		return false, nil
 	default:
 		l.Prefetch[i] = e

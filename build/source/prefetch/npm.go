@@ -77,12 +77,11 @@ var npmKept = []string{
 // npmCache takes what npm downloaded as a cache of its own form, from a registry with no
 // name: the tarballs, and of each package what concerns the versions that are there.
 func (t *tree) npmCache() error {
-	answers, err := t.npmAnswers()
+	answers, err := t.npmAnswers(from)
 	if err != nil {
 		return err
 	}
 	buckets := map[string][]npmAnswer{} // by key
-	names := map[string]string{}        // parts, by the integrity of tarballs
 	tarballs := map[string]npmAnswer{}  // by the path of the address
 	var documents []*npmPackage
 	for _, a := range answers {
@@ -92,7 +91,6 @@ func (t *tree) npmCache() error {
 		}
 		if strings.HasSuffix(u.Path, ".tgz") {
 			tarballs[u.Path] = a
-			names[a.Integrity] = npmTarballName(u.Path)
 		}
 	}
 	seen := map[string]bool{}
@@ -100,11 +98,11 @@ func (t *tree) npmCache() error {
 		if strings.HasSuffix(a.Metadata.URL, ".tgz") {
 			continue
 		}
-		data, err := t.npmContent(a.Integrity)
+		data, err := t.npmContent(from, a.Integrity)
 		if err != nil {
 			return err
 		}
-		if p := npmVersions(data, tarballs, names); p != nil && !seen[p.Name] {
+		if p := npmVersions(data, tarballs, nil); p != nil && !seen[p.Name] {
 			seen[p.Name] = true
 			documents = append(documents, p)
 		}
@@ -115,9 +113,8 @@ func (t *tree) npmCache() error {
 		if err != nil {
 			return err
 		}
-		part := names[a.Integrity]
 		if _, err := t.root.Lstat(to(cacacheContent, content)); errors.Is(err, fs.ErrNotExist) {
-			if err := t.take(part, from(cacacheContent, content), path.Join(cacacheContent, content)); err != nil {
+			if err := t.take(from(cacacheContent, content), path.Join(cacacheContent, content)); err != nil {
 				return err
 			}
 		}
@@ -138,7 +135,7 @@ func (t *tree) npmCache() error {
 		if err != nil {
 			return err
 		}
-		if err := t.write(p.Name+" (versions)", path.Join(cacacheContent, content), data); err != nil {
+		if err := t.write(path.Join(cacacheContent, content), data); err != nil {
 			return err
 		}
 		address := npmRegistry + strings.ReplaceAll(p.Name, "/", "%2f")
@@ -180,14 +177,15 @@ func (t *tree) npmBucket(address string, answers []npmAnswer) error {
 	}
 	sum := sha256.Sum256([]byte(key))
 	name := hex.EncodeToString(sum[:])
-	return t.write("npm (index)", path.Join(cacacheIndex, name[:2], name[2:4], name[4:]), b.Bytes())
+	return t.write(path.Join(cacacheIndex, name[:2], name[2:4], name[4:]), b.Bytes())
 }
 
-// npmAnswers reads the index, the newest entry of each address and kind of request.
-func (t *tree) npmAnswers() ([]npmAnswer, error) {
+// npmAnswers reads the index that lies raw (from) or in the tree (to), the newest entry of
+// each address and kind of request.
+func (t *tree) npmAnswers(below func(...string) string) ([]npmAnswer, error) {
 	found := map[string]npmAnswer{}
-	err := t.each(cacacheIndex, func(name string) error {
-		data, err := t.root.ReadFile(from(cacacheIndex, name))
+	err := t.each(below(cacacheIndex), func(name string) error {
+		data, err := t.root.ReadFile(below(cacacheIndex, name))
 		if err != nil {
 			return err
 		}
@@ -230,13 +228,13 @@ func npmContentPath(integrity string) (string, error) {
 // maxNPMDocument is the most that a registry may tell of one package, in bytes.
 const maxNPMDocument = 256 << 20
 
-// npmContent reads content of the cache.
-func (t *tree) npmContent(integrity string) ([]byte, error) {
+// npmContent reads content of the cache that lies raw (from) or in the tree (to).
+func (t *tree) npmContent(below func(...string) string, integrity string) ([]byte, error) {
 	name, err := npmContentPath(integrity)
 	if err != nil {
 		return nil, err
 	}
-	f, err := t.root.Open(from(cacacheContent, name))
+	f, err := t.root.Open(below(cacacheContent, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
@@ -255,7 +253,8 @@ func (t *tree) npmContent(integrity string) ([]byte, error) {
 }
 
 // npmVersions is what a registry told of a package, of the versions whose tarballs are
-// there; nil when it is something else, or none is. It names them by name and version.
+// there; nil when it is something else, or none is. It adds them to names, if that is not
+// nil, by name and version.
 func npmVersions(data []byte, tarballs map[string]npmAnswer, names map[string]string) *npmPackage {
 	var told npmPackage
 	if json.Unmarshal(data, &told) != nil || told.Name == "" {
@@ -263,7 +262,8 @@ func npmVersions(data []byte, tarballs map[string]npmAnswer, names map[string]st
 	}
 	p := &npmPackage{Name: told.Name, Tags: map[string]string{}, Versions: map[string]map[string]any{}}
 	latest := ""
-	for version, all := range told.Versions {
+	for _, version := range slices.Sorted(maps.Keys(told.Versions)) {
+		all := told.Versions[version]
 		dist, _ := all["dist"].(map[string]any)
 		address, _ := dist["tarball"].(string)
 		u, err := url.Parse(address)
@@ -274,7 +274,9 @@ func npmVersions(data []byte, tarballs map[string]npmAnswer, names map[string]st
 		if !there {
 			continue
 		}
-		names[tarball.Integrity] = p.Name + "@" + version
+		if names != nil {
+			names[tarball.Integrity] = p.Name + "@" + version
+		}
 		kept := map[string]any{}
 		for _, key := range npmKept {
 			if v, is := all[key]; is {

@@ -2,8 +2,6 @@ package prefetch
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -20,42 +18,25 @@ import (
 
 // tree is what is left of what package managers downloaded: it is written beside the raw
 // files, of which it takes those that are the same whoever asked whichever registry.
-type tree struct {
-	root  *os.Root
-	parts map[string]*part // by name
-}
-
-// part is what the lock says of one module, package or crate.
-type part struct{ lines []string }
-
-func (t *tree) note(name, file, digest string) {
-	p := t.parts[name]
-	if p == nil {
-		p = &part{}
-		t.parts[name] = p
-	}
-	p.lines = append(p.lines, file+" "+digest)
-}
+type tree struct{ root *os.Root }
 
 // from and to are paths below the work folder.
 func from(elements ...string) string { return path.Join(raw, path.Join(elements...)) }
 func to(elements ...string) string   { return path.Join(Folder, path.Join(elements...)) }
 
 // write puts a file into the tree.
-func (t *tree) write(part, name string, data []byte) error {
+func (t *tree) write(name string, data []byte) error {
 	if err := t.root.MkdirAll(path.Dir(to(name)), 0o755); err != nil {
 		return err
 	}
 	if err := t.root.Remove(to(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	sum := sha256.Sum256(data)
-	t.note(part, name, hex.EncodeToString(sum[:]))
 	return t.root.WriteFile(to(name), data, 0o644)
 }
 
 // take puts a raw file into the tree as it is: it gets a second name.
-func (t *tree) take(part, source, name string) error {
+func (t *tree) take(source, name string) error {
 	info, err := t.root.Lstat(source)
 	if err != nil {
 		return err
@@ -69,35 +50,20 @@ func (t *tree) take(part, source, name string) error {
 		if err != nil {
 			return err
 		}
-		t.note(part, name, "-> "+link)
 		return t.root.Symlink(link, to(name))
 	case !info.Mode().IsRegular():
 		return fmt.Errorf("%s is neither file, folder nor symbolic link", strings.TrimPrefix(source, raw+"/"))
 	}
-	f, err := t.root.Open(source)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return err
-	}
-	digest := hex.EncodeToString(sum.Sum(nil))
-	if info.Mode()&0o100 != 0 {
-		digest += " executable"
-	}
-	t.note(part, name, digest)
 	return t.root.Link(source, to(name))
 }
 
-// each visits the raw files and links below a folder; none when it is not there.
+// each visits the files and links below a folder; none when it is not there.
 func (t *tree) each(folder string, visit func(name string) error) error {
-	err := fs.WalkDir(t.root.FS(), from(folder), func(name string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(t.root.FS(), folder, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		return visit(strings.TrimPrefix(name, from(folder)+"/"))
+		return visit(strings.TrimPrefix(name, folder+"/"))
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -113,7 +79,7 @@ func Normalise(work *os.Root) (contents map[string]string, err error) {
 	if err := work.MkdirAll(Folder, 0o755); err != nil {
 		return nil, err
 	}
-	t := &tree{root: work, parts: map[string]*part{}}
+	t := &tree{work}
 	for _, one := range []struct {
 		name string
 		do   func(*tree) error
@@ -122,13 +88,7 @@ func Normalise(work *os.Root) (contents map[string]string, err error) {
 			return nil, fmt.Errorf("what %s downloaded: %w", one.name, err)
 		}
 	}
-	contents = map[string]string{}
-	for name, p := range t.parts {
-		slices.Sort(p.lines)
-		sum := sha256.Sum256([]byte(strings.Join(p.lines, "\n")))
-		contents[name] = hex.EncodeToString(sum[:])
-	}
-	return contents, nil
+	return Contents(work)
 }
 
 // Pack puts the tree of a work folder into the store.
@@ -140,10 +100,11 @@ func Pack(ctx context.Context, st *store.Store, work *os.Root) (store.Digest, in
 	return d, size, err
 }
 
-// Place unpacks a tree of the store into a work folder, and gives the variables that
-// make package managers use it and ask nobody.
-func Place(ctx context.Context, st *store.Store, d store.Digest, work *os.Root) (env map[string]string, err error) {
-	blob, err := st.Open(d)
+// Place unpacks the tree that a lock names into a work folder, and gives the variables
+// that make package managers use it and ask nobody. A list of the lock's that says other
+// than what the tree holds is a diag.Problems: reviewers read the list, and not the tree.
+func Place(ctx context.Context, st *store.Store, locked *Entry, work *os.Root) (env map[string]string, err error) {
+	blob, err := st.Open(locked.Digest())
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +113,9 @@ func Place(ctx context.Context, st *store.Store, d store.Digest, work *os.Root) 
 		return nil, err
 	}
 	if err := archive.Extract(ctx, work, Folder, "what was prefetched", blob, archive.Options{ModTime: time.Unix(0, 0)}); err != nil {
+		return nil, err
+	}
+	if err := locked.compare(work); err != nil {
 		return nil, err
 	}
 	return Offline(work), nil

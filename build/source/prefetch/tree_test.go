@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tarn-build/tarn/pkg/diag"
 	"github.com/tarn-build/tarn/pkg/store"
 )
 
@@ -192,8 +193,12 @@ func TestPlaceGivesWhatWasPacked(t *testing.T) {
 	work := rawFiles(t, map[string]string{
 		"pip/x-1-py3-none-any.whl": "wheel", "cargo/vendor/y-1.0.0/src/lib.rs": "lib", "cargo/config.toml": "directory = \"/home/build/.cache/prefetch.raw/cargo/vendor\"\n", "files/a/b": "b",
 	})
-	if _, err := Normalise(work); err != nil {
+	contents, err := Normalise(work)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if got := slices.Sorted(maps.Keys(contents)); !slices.Equal(got, []string{"cargo/config.toml", "files/a/b", "x-1-py3-none-any.whl", "y-1.0.0"}) {
+		t.Errorf("parts: %q", got)
 	}
 	st, err := store.Open(t.TempDir())
 	if err != nil {
@@ -205,7 +210,7 @@ func TestPlaceGivesWhatWasPacked(t *testing.T) {
 		t.Fatal(err)
 	}
 	fresh := rawFiles(t, nil)
-	env, err := Place(t.Context(), st, d, fresh)
+	env, err := Place(t.Context(), st, &Entry{SHA256: d.Hex(), Contents: contents}, fresh)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,6 +236,48 @@ func TestPlaceGivesWhatWasPacked(t *testing.T) {
 	}
 	if held, err := Find(fresh, []string{"nowhere"}); err != nil || held != "" {
 		t.Errorf("got %q, %v", held, err)
+	}
+}
+
+// A list that somebody edited is told: the tree's digest alone would let it pass.
+func TestPlaceRefusesAnEditedList(t *testing.T) {
+	files := npmFiles(t, "https://one.example", "Monday", "")
+	files["pip/x-1-py3-none-any.whl"] = "wheel"
+	files["go/cache/download/example.org/!x/@v/v1.0.0.zip"] = "zip"
+	work := rawFiles(t, files)
+	contents, err := Normalise(work)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	d, _, err := Pack(t.Context(), st, work)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		edit func(map[string]string)
+		want string // nothing: it is as it was
+	}{
+		{func(map[string]string) {}, ""},
+		{func(c map[string]string) { delete(c, "x-1-py3-none-any.whl") }, `"x-1-py3-none-any.whl" is in the tree that sha256 names, and not listed`},
+		{func(c map[string]string) { c["example.org/X@v1.0.0"] = c["npm (index)"] }, `"example.org/X@v1.0.0" is listed with another digest than in the tree that sha256 names`},
+		{func(c map[string]string) { c["example.org/A@v1.0.0"], c["b"] = c["npm (index)"], "" }, `"b" is listed, and not in the tree that sha256 names`},
+		{func(c map[string]string) { clear(c) }, `"@scope/x (versions)" is in the tree that sha256 names, and not listed`},
+	} {
+		e := Entry{SHA256: d.Hex(), Contents: maps.Clone(contents)}
+		test.edit(e.Contents)
+		_, err := Place(t.Context(), st, &e, rawFiles(t, nil))
+		problems, _ := diag.Of(err)
+		switch {
+		case test.want == "" && err != nil:
+			t.Errorf("the list as it was: %v", err)
+		case test.want != "" && (len(problems) != 1 || problems[0].Text != test.want || problems[0].Hint != "tarn fetch --update"):
+			t.Errorf("got %v, want %s", err, test.want)
+		}
 	}
 }
 
