@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/rootfs"
@@ -72,9 +73,12 @@ type scanning struct {
 	all      []*scanned
 }
 
-// early is how much content of packages is held in memory by one who makes a layer of
-// them as soon as they are read.
-const early = 8 << 20
+// Content of packages is held in memory by those who make a layer of them as soon as they
+// are read: so many bytes by one, and by all of them.
+const (
+	early    = 16 << 20
+	earlyAll = 32 << 20
+)
 
 // run recalls what was read of the packages before, and reads the others. Small ones
 // are read in the groups that will most likely be layers, and these layers are made at
@@ -89,6 +93,7 @@ func (s *scanning) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	memory := semaphore.NewWeighted(earlyAll)
 	var jobs []func() error
 	taken := make([]bool, len(s.packages))
 	for _, group := range Divide(s.parts(), s.layering) {
@@ -96,7 +101,15 @@ func (s *scanning) run(ctx context.Context) error {
 			for _, i := range new {
 				taken[i] = true
 			}
-			jobs = append(jobs, func() error { return s.readLayer(ctx, group, new) })
+			jobs = append(jobs, func() error {
+				// What a package says of its size is about right.
+				room := size + size/8 + 64<<10
+				if err := memory.Acquire(ctx, room); err != nil {
+					return context.Cause(ctx)
+				}
+				defer memory.Release(room)
+				return s.readLayer(ctx, group, new, room)
+			})
 		}
 	}
 	for i, p := range s.all {
@@ -143,20 +156,22 @@ func (s *scanning) parts() []Part {
 	return parts
 }
 
-// unknown are the packages of a group that must be read, and the bytes of their files.
+// unknown are the packages of a group that must be read, and the bytes of all files of the group.
 func (s *scanning) unknown(group []int) (new []int, size int64) {
 	for _, i := range group {
-		if s.all[i] == nil {
-			new = append(new, i)
-			size += s.packages[i].Entry.Size
+		if p := s.all[i]; p != nil {
+			size += p.size()
+			continue
 		}
+		new = append(new, i)
+		size += min(max(s.packages[i].Entry.Size, 0), early+1) // it may say anything
 	}
 	return new, size
 }
 
-// readLayer reads the packages that are new, and makes the layer of the group.
-func (s *scanning) readLayer(ctx context.Context, group, new []int) error {
-	room := int64(early)
+// readLayer reads the packages that are new, and makes the layer of the group, with no
+// more content in memory than there is room.
+func (s *scanning) readLayer(ctx context.Context, group, new []int, room int64) error {
 	for _, i := range new {
 		if err := s.read(i, room); err != nil {
 			return err
