@@ -346,6 +346,43 @@ func TestSameBytes(t *testing.T) {
 	}
 }
 
+// What a package says of itself need not be UTF-8. It gives the same image when it was just
+// read and when it was read before.
+func TestSameBytesOfAnyText(t *testing.T) {
+	st := openStore(t)
+	packages := put(t, st, layoutPackage, contents{name: "old", version: "1-r0", lines: []string{"maintainer = J\xf6rg <joerg@example.org>"}, files: []string{"0644 usr/share/old x"}})
+	const file = "contents: {packages: [old]}\n"
+	first, err := compose(t, st, file, packages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// An image with more outputs is not known yet; what was read of its packages is.
+	again, err := images.Compose(t.Context(), load(t, file), packages, images.Options{Arch: apk.ArchX86_64, Store: st, RootFS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(layoutBytes(t, first), layoutBytes(t, again)); diff != "" {
+		t.Errorf("-first +again:\n%s", diff)
+	}
+}
+
+// An index may say any size of a package before that is read: the layers are those of the
+// sizes that there are.
+func TestSizesThatCannotBe(t *testing.T) {
+	const file = "contents: {packages: [a]}\nlayering: {strategy: package, budget: 1}\n"
+	want := mustCompose(t, openStore(t), file, layoutPackage, big("a", "1-r0"))
+	st := openStore(t)
+	packages := put(t, st, layoutPackage, big("a", "1-r0"))
+	packages[1].Entry.Size = 1 << 62
+	got, err := compose(t, st, file, packages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.About.Digest != want.About.Digest {
+		t.Errorf("got %s, want %s", got.About.Digest, want.About.Digest)
+	}
+}
+
 // layoutBytes gives the digest of every file of the image's layout.
 func layoutBytes(t *testing.T, image *images.Image) map[string]string {
 	t.Helper()

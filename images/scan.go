@@ -142,6 +142,10 @@ func (s *scanning) about(i int, err error) error {
 	return nil
 }
 
+// largestPart is a size that no package has. An index may say any, and sums of these and
+// their multiples must stay numbers.
+const largestPart = 1 << 40
+
 // parts are the packages as far as they are known: of those that were not read, by what the index says.
 func (s *scanning) parts() []Part {
 	parts := make([]Part, len(s.packages))
@@ -151,7 +155,8 @@ func (s *scanning) parts() []Part {
 			continue
 		}
 		e := s.packages[i].Entry
-		parts[i] = Part{Name: e.Name, Origin: e.Origin, Version: e.Version, Size: e.Size, Installed: e.Size, Replaces: e.Replaces}
+		size := min(max(e.Size, 0), largestPart)
+		parts[i] = Part{Name: e.Name, Origin: e.Origin, Version: e.Version, Size: size, Installed: size, Replaces: e.Replaces}
 	}
 	return parts
 }
@@ -178,11 +183,13 @@ func (s *scanning) readLayer(ctx context.Context, group, new []int, room int64) 
 		}
 		room = max(0, room-s.all[i].content.size)
 	}
+	for _, i := range group {
+		defer s.all[i].release()
+	}
 	t := rootfs.New()
 	var members []*rootfs.Package
 	slices.Sort(group) // the order of installation
 	for _, i := range group {
-		defer s.all[i].release()
 		if !slices.Contains(new, i) {
 			s.all[i].room = room
 			room = max(0, room-s.all[i].size())
@@ -223,8 +230,10 @@ func (s *scanning) read(i int, room int64) error {
 	if err != nil {
 		return s.about(i, err)
 	}
-	if err := s.st.RememberUnsynced(p.action(), &kept); err != nil {
-		return s.about(i, err)
+	if kept.keeps() {
+		if err := s.st.RememberUnsynced(p.action(), &kept); err != nil {
+			return s.about(i, err)
+		}
 	}
 	taken, err := s.take(p, &kept)
 	if err != nil {

@@ -1,6 +1,7 @@
 package images
 
 import (
+	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"encoding/json"
@@ -12,7 +13,7 @@ import (
 )
 
 // scanVersion changes when the same package gives another scan than before.
-const scanVersion = 4
+const scanVersion = 5
 
 // scan is what the store remembers of a package. An image has hundreds of packages with
 // thousands of entries, which are all recalled when it is composed again: as JSON that
@@ -43,6 +44,14 @@ type scanEntry struct {
 	Sum          string       // SHA-256 of the content, in hexadecimal
 	SHA1         apk.Checksum // of the content or of the target, as apk has it
 	Library      *library
+}
+
+// keeps reports whether the scan is the same after it was kept. JSON has no bytes that are
+// not UTF-8, as of a maintainer's name in Latin-1: with another text in their place the
+// image would be another when it is composed again, so such a package is read each time.
+func (s *scan) keeps() bool {
+	head, err := json.Marshal(s)
+	return err == nil && !bytes.Contains(head, []byte(`\ufffd`)) // as encoding/json writes those bytes, but no real U+FFFD
 }
 
 // AppendBinary writes the length of all but the entries as JSON, that JSON, the number of
