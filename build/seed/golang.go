@@ -21,7 +21,6 @@ import (
 	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/pkg/apk"
 	"github.com/tarn-build/tarn/pkg/diag"
-	"github.com/tarn-build/tarn/pkg/host"
 	"github.com/tarn-build/tarn/pkg/store"
 	"github.com/tarn-build/tarn/pkg/yamlread"
 	"github.com/tarn-build/tarn/repo"
@@ -191,8 +190,11 @@ func (g *Go) fetchZip(ctx context.Context, t *goToolchain) (store.Digest, error)
 	if g.fetcher.Store.Has(store.Digest("sha256:" + t.SHA256)) {
 		return store.Digest("sha256:" + t.SHA256), nil
 	}
-	var folders []string
-	proxies, err := goProxies(ctx)
+	var folders, proxies []string
+	settings, err := goSettings(ctx)
+	if err == nil {
+		proxies, err = goProxies(settings["GOPROXY"])
+	}
 	for _, p := range proxies {
 		address := strings.TrimSuffix(p, "/") + "/" + goModule + "/@v/" + version + ".zip"
 		if u, err := url.Parse(p); err == nil && u.Scheme == "file" {
@@ -218,17 +220,8 @@ func (g *Go) fetchZip(ctx context.Context, t *goToolchain) (store.Digest, error)
 	return g.fetcher.Fetch(ctx, s)
 }
 
-// goProxies are the proxies that this machine's Go asks for modules: GOPROXY, of the
-// environment or as go env tells.
-func goProxies(ctx context.Context) ([]string, error) {
-	setting := os.Getenv("GOPROXY")
-	if setting == "" {
-		values, err := host.GoEnv(ctx, "GOPROXY")
-		if err != nil {
-			return nil, fmt.Errorf("GOPROXY is not set, and go env does not tell it: %w", err)
-		}
-		setting = values["GOPROXY"]
-	}
+// goProxies are the proxies that this machine's Go asks for modules, by its GOPROXY.
+func goProxies(setting string) ([]string, error) {
 	var proxies []string
 	for _, p := range strings.FieldsFunc(setting, func(r rune) bool { return r == ',' || r == '|' }) {
 		if p = strings.TrimSpace(p); p != "direct" && p != "off" && p != "" {
@@ -345,14 +338,22 @@ func (g *Go) make(ctx context.Context, st *store.Store, zipped store.Digest, t *
 }
 
 // Update gives a new lock for a version of Go, "" for the same one, for the same
-// architectures. What proxies serve is checked against the checksum database by nobody
-// here: the lock that is written is what is believed from then on.
+// architectures. What proxies serve has to be what the checksum database of this machine's
+// settings vouches for: else it is a *SumError. Where they name none, the lock says so.
 func (g *Go) Update(ctx context.Context, version string) ([]byte, error) {
 	fresh := &goLock{Go: cmp.Or(version, g.lock.Go)}
 	if !goVersion.MatchString(fresh.Go) {
 		return nil, fmt.Errorf("update the lock of Go: %q is no version such as 1.26.8", fresh.Go)
 	}
-	proxies, err := goProxies(ctx)
+	settings, err := goSettings(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("update the lock of Go: %w", err)
+	}
+	proxies, err := goProxies(settings["GOPROXY"])
+	if err != nil {
+		return nil, fmt.Errorf("update the lock of Go: %w", err)
+	}
+	sums, unchecked, err := openDatabase(ctx, g.fetcher, settings, goModule)
 	if err != nil {
 		return nil, fmt.Errorf("update the lock of Go: %w", err)
 	}
@@ -369,9 +370,18 @@ func (g *Go) Update(ctx context.Context, version string) ([]byte, error) {
 		if err := g.measure(fresh, &t, sight); err != nil {
 			return nil, fmt.Errorf("update the lock of Go: %s: %w", t.Arch, err)
 		}
+		if sums != nil {
+			if err := sums.check(goModule, t.version(fresh), t.Sum); err != nil {
+				return nil, fmt.Errorf("update the lock of Go: %w", err)
+			}
+		}
 		fresh.Toolchains = append(fresh.Toolchains, t)
 	}
-	return encodeYAML(goLockHead, fresh)
+	head := goLockHead
+	if unchecked != "" {
+		head += "# No checksum database was asked: " + unchecked + ".\n"
+	}
+	return encodeYAML(head, fresh)
 }
 
 func (g *Go) measure(l *goLock, t *goToolchain, sight source.Sight) error {

@@ -113,6 +113,9 @@ func newProxy(t *testing.T, change func(files map[string]string)) *proxy {
 	}))
 	t.Cleanup(p.Close)
 	t.Setenv("GOPROXY", p.URL+"/nothing|"+p.URL+",direct")
+	for name, value := range map[string]string{"GOENV": "off", "GOSUMDB": "off", "GONOSUMDB": "", "GOPRIVATE": ""} {
+		t.Setenv(name, value)
+	}
 	return p
 }
 

@@ -131,12 +131,26 @@ func (f *Fetcher) besides(ctx context.Context, address string, s Sight) (string,
 	return "", nil
 }
 
+// Read gives what an address has, at most 1 MiB, and keeps nothing of it. It is for what is
+// no source: whoever asks has to check it.
+func (f *Fetcher) Read(ctx context.Context, address string) ([]byte, error) {
+	body, err := f.client().Get(ctx, address, web.Conditions{})
+	if err != nil {
+		return nil, err
+	}
+	return readSmall(body)
+}
+
 // small reads a small file.
 func (f *Fetcher) small(ctx context.Context, address string) ([]byte, error) {
 	body, err := f.web.GetOnce(ctx, address, web.Conditions{})
 	if err != nil {
 		return nil, err
 	}
+	return readSmall(body)
+}
+
+func readSmall(body *web.Body) ([]byte, error) {
 	defer body.Close()
 	text, err := io.ReadAll(io.LimitReader(body, maxBeside+1))
 	if len(text) > maxBeside {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tarn-build/tarn/build"
+	"github.com/tarn-build/tarn/build/seed"
 	"github.com/tarn-build/tarn/build/source"
 	"github.com/tarn-build/tarn/build/source/prefetch"
 	"github.com/tarn-build/tarn/images"
@@ -106,7 +107,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case is[*images.Refusal](err), is[*build.PolicyError](err), is[*build.SecretError](err), is[*build.LeakError](err), is[*repo.PolicyError](err):
 		return exitPolicy
-	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err), is[*debian.SignatureError](err), is[*source.SignatureError](err):
+	case is[*store.CorruptError](err), is[*apk.TrustError](err), is[*repo.TrustError](err), is[*debian.SignatureError](err), is[*source.SignatureError](err), is[*seed.SumError](err):
 		return exitTrust
 	case is[*source.Error](err), is[*repo.UnreachableError](err), is[*images.LostError](err), is[*prefetch.Error](err), is[*build.NotPrefetchedError](err), is[*registry.Error](err),
 		is[*view.DigestError](err), is[*view.RefusedError](err):

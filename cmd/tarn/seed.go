@@ -39,7 +39,9 @@ that this machine's apt is set to, by the archive's signature: seed-toolchain.
 node is Debian's Node.js and npm, from the same archive: seed-node.
 go is Go from the module proxy that this machine's Go is set to: seed-go.
 
---update writes a new lock of what the archive has now, or of the Go that --version names.`,
+--update writes a new lock of what the archive has now, or of the Go that --version names.
+Go has to be what the checksum database of this machine's Go settings vouches for; where
+they name none (GOSUMDB=off, GONOSUMDB, GOPRIVATE), the lock says so.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: cobra.FixedCompletions(seedNames, cobra.ShellCompDirectiveNoFileComp),
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.runSeed(cmd.Context(), o, args) },
