@@ -97,7 +97,11 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 	if err := c.finish(); err != nil {
 		return nil, err
 	}
-	if reasons = c.refuse(reasons); len(reasons) > 0 {
+	reasons = c.refuse(reasons)
+	if err := scanning.spools.failed(); err != nil {
+		return nil, err
+	}
+	if len(reasons) > 0 {
 		return nil, &Refusal{Image: s.Name(), Reasons: reasons}
 	}
 	layers, err := makeLayers(ctx, o.Store, tree, o.Base, all, s.Layering)
@@ -110,6 +114,9 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 		return nil, err
 	}
 	if err := c.roots(ctx, image); err != nil {
+		return nil, err
+	}
+	if err := scanning.spools.failed(); err != nil {
 		return nil, err
 	}
 	return image.of(s, packages), image.remember(id)

@@ -759,6 +759,26 @@ func TestTamperedStore(t *testing.T) {
 	}
 }
 
+// A package whose files cannot be read any more is told, whatever of the image is known:
+// the documents are of them, too.
+func TestUnreadablePackageIsTold(t *testing.T) {
+	st := openStore(t)
+	doc := contents{name: "doc", version: "1-r0", files: []string{"0644 var/lib/db/sbom/doc-1-r0.spdx.json {}"}}
+	packages := put(t, st, layoutPackage, doc)
+	const file = "contents: {packages: [doc]}\n"
+	if _, err := compose(t, st, file, packages); err != nil {
+		t.Fatal(err)
+	}
+	d := string(packages[1].Digest)
+	blob := filepath.Join(st.Dir(), "blobs", "sha256", d[7:9], d[7:])
+	if err := errors.Join(os.Chmod(blob, 0o644), os.WriteFile(blob, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := compose(t, st, file+"cmd: another\n", packages); !isCorrupt(err) {
+		t.Errorf("got %v, want a *store.CorruptError", err)
+	}
+}
+
 func isCorrupt(err error) bool {
 	_, ok := errors.AsType[*store.CorruptError](err)
 	return ok

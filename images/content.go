@@ -19,6 +19,23 @@ type spools struct {
 	mu   sync.Mutex
 	all  []*os.File
 	idle []*os.File // those that nobody writes to
+	err  error      // why the content of a package could not be had
+}
+
+// fail notes why the content of a package cannot be had. Not everybody who reads a file of
+// it tells that from a file that is not there; an image that was made so must not be kept.
+func (s *spools) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+func (s *spools) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
 }
 
 // take gives a file that nobody else writes to until it is given back.
@@ -160,6 +177,7 @@ func (p *scanned) unpacked() (*content, error) {
 			err = fmt.Errorf("internal error: %s is read in two ways", p.Info.FullName())
 		}
 		if err != nil {
+			p.spools.fail(err)
 			return nil, err
 		}
 		p.content = c
