@@ -136,6 +136,16 @@ func (b *Base) release() {
 	}
 }
 
+// failed is why its content could not be had.
+func (b *Base) failed() error {
+	if b == nil {
+		return nil
+	}
+	b.files.mu.Lock()
+	defer b.files.mu.Unlock()
+	return b.files.err
+}
+
 // sum is the SHA-1 of a regular file that is as the base has it, where it is known.
 func (b *Base) sum(n *rootfs.Node) (apk.Checksum, bool) {
 	if b == nil || n.Owner != baseOwner || n.Changed() || !n.Mode.IsRegular() {

@@ -29,6 +29,7 @@ type baseFiles struct {
 
 	mu   sync.Mutex
 	file *os.File // nil until something is read
+	err  error    // why nothing could be read
 	at   map[string]int64
 }
 
@@ -46,11 +47,13 @@ func (b *baseFiles) content(sum string, size int64) baseFile {
 
 // Open gives a file's content.
 func (f baseFile) Open() (io.ReadCloser, error) {
-	if err := f.of.unpack(context.Background()); err != nil {
-		return nil, err
-	}
+	err := f.of.unpack(context.Background())
 	f.of.mu.Lock()
 	defer f.of.mu.Unlock()
+	if err != nil {
+		f.of.err = err // not everybody who reads tells it, see spools.fail
+		return nil, err
+	}
 	return io.NopCloser(io.NewSectionReader(f.of.file, f.of.at[f.sum], f.of.sizes[f.sum])), nil
 }
 
@@ -141,6 +144,7 @@ func (b *baseFiles) unpackLayer(ctx context.Context, l Layer, file *os.File, at 
 func (b *baseFiles) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.err = nil
 	if b.file != nil {
 		b.file.Close()
 		b.file, b.at = nil, nil

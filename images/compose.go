@@ -1,6 +1,7 @@
 package images
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 		return nil, err
 	}
 	reasons = c.refuse(reasons)
-	if err := scanning.spools.failed(); err != nil {
+	if err := cmp.Or(scanning.spools.failed(), o.Base.failed()); err != nil {
 		return nil, err
 	}
 	if len(reasons) > 0 {
@@ -116,7 +117,7 @@ func Compose(ctx context.Context, s *Spec, packages []Package, o Options) (*Imag
 	if err := c.roots(ctx, image); err != nil {
 		return nil, err
 	}
-	if err := scanning.spools.failed(); err != nil {
+	if err := cmp.Or(scanning.spools.failed(), o.Base.failed()); err != nil {
 		return nil, err
 	}
 	return image.of(s, packages), image.remember(id)

@@ -779,6 +779,22 @@ func TestUnreadablePackageIsTold(t *testing.T) {
 	}
 }
 
+// So is a base image.
+func TestUnreadableBaseIsTold(t *testing.T) {
+	st := openStore(t)
+	sum := "sha256:" + strings.Repeat("0", 64)
+	base := &images.Base{Digest: sum, Layers: []images.Layer{{Digest: sum, DiffID: sum}}, Tree: rootfs.Of(map[string]*rootfs.Inode{
+		"etc": {Mode: fs.ModeDir | 0o755}, "etc/os-release": {Mode: 0o644, Size: 1, Sum: strings.Repeat("0", 64)},
+	}), SHA1: map[string]string{"etc/os-release": strings.Repeat("1", 40)}}
+	if err := base.Prepare(st, apk.ArchX86_64); err != nil {
+		t.Fatal(err)
+	}
+	_, err := images.Compose(t.Context(), load(t, "contents: {packages: [musl]}\n"), put(t, st, muslPackage), images.Options{Arch: apk.ArchX86_64, Store: st, Base: base})
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "layer 1 of the base image") {
+		t.Errorf("got %v, want that a layer is not there", err)
+	}
+}
+
 func isCorrupt(err error) bool {
 	_, ok := errors.AsType[*store.CorruptError](err)
 	return ok
