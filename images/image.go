@@ -290,7 +290,7 @@ func (i *Image) List(w io.Writer) error {
 }
 
 // composeVersion changes when the same image file and packages give another image than before.
-const composeVersion = 8
+const composeVersion = 9
 
 // imageID covers all that decides an image.
 func imageID(s *Spec, packages []Package, o Options) store.ActionID {
