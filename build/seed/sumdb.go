@@ -5,11 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -22,14 +27,10 @@ import (
 	"github.com/tarn-build/tarn/pkg/web"
 )
 
-// knownDatabases are the checksum databases that GOSUMDB may call by their names alone,
-// with their keys (go.dev/ref/mod, "Environment variables").
-var knownDatabases = map[string]string{"sum.golang.org": "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"}
-
 // goSettings are the settings of this machine's Go that say where modules come from and
 // who vouches for them: of the environment, or as go env tells.
 func goSettings(ctx context.Context) (map[string]string, error) {
-	names := []string{"GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE"}
+	names := []string{"GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOROOT"}
 	values, err := host.GoEnv(ctx, names...)
 	if err != nil {
 		if values = (map[string]string{}); os.Getenv("GOPROXY") == "" {
@@ -38,10 +39,42 @@ func goSettings(ctx context.Context) (map[string]string, error) {
 		for _, name := range names {
 			values[name] = os.Getenv(name)
 		}
-		values["GOSUMDB"] = cmp.Or(values["GOSUMDB"], "sum.golang.org")
 		values["GONOSUMDB"] = cmp.Or(values["GONOSUMDB"], values["GOPRIVATE"])
 	}
 	return values, nil
+}
+
+// databaseKey is the key of a database that GOSUMDB calls by its name alone, or "". The
+// go command has it in its program, and does not tell it: it is read out of its source,
+// which lies beside it.
+func databaseKey(goroot, name string) (string, error) {
+	if goroot == "" {
+		return "", nil
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(goroot, "src/cmd/go/internal/modfetch/key.go"), nil, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil // of Go without its source
+	} else if err != nil {
+		return "", err
+	}
+	key := ""
+	ast.Inspect(file, func(n ast.Node) bool {
+		if pair, ok := n.(*ast.KeyValueExpr); ok && text(pair.Key) == name {
+			key = text(pair.Value)
+		}
+		return true
+	})
+	return key, nil
+}
+
+// text is the value of a string in Go's source.
+func text(e ast.Expr) string {
+	if literal, ok := e.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+		if value, err := strconv.Unquote(literal.Value); err == nil {
+			return value
+		}
+	}
+	return ""
 }
 
 // SumError says that what a proxy serves is not what the checksum database vouches for,
@@ -91,17 +124,24 @@ func openDatabase(ctx context.Context, f *source.Fetcher, settings map[string]st
 		return nil, "GONOSUMDB or GOPRIVATE names it", nil
 	}
 	setting := settings["GOSUMDB"]
-	switch setting {
-	case "off":
+	if setting == "off" {
 		return nil, "GOSUMDB=off", nil
-	case "sum.golang.google.cn": // another address of it
-		setting = "sum.golang.org https://sum.golang.google.cn"
 	}
 	field := strings.Fields(setting)
 	if len(field) == 0 || len(field) > 2 {
 		return nil, "", fmt.Errorf("GOSUMDB: %q is no name or key of a database, with its address or without", setting)
 	}
-	key := cmp.Or(knownDatabases[field[0]], field[0])
+	key := field[0]
+	if !strings.Contains(key, "+") {
+		known, err := databaseKey(settings["GOROOT"], key)
+		if err != nil {
+			return nil, "", fmt.Errorf("the keys that Go knows: %w", err)
+		}
+		if known == "" {
+			return nil, "", fmt.Errorf("GOSUMDB: the key of %q is not known\n  hint: set GOSUMDB to NAME+HASH+KEY, as the database tells it, or to off", key)
+		}
+		key = known
+	}
 	verifier, err := note.NewVerifier(key)
 	if err != nil {
 		return nil, "", fmt.Errorf("GOSUMDB: %w", err)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -99,5 +101,39 @@ func TestGoIsVouchedFor(t *testing.T) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+// A database that is called by its name alone has the key that this machine's Go knows.
+func TestKnownDatabase(t *testing.T) {
+	values, err := goSettings(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]string{}
+	if name := values["GOSUMDB"]; name != "off" && !strings.ContainsAny(name, "+ ") {
+		known[values["GOROOT"]] = name
+	}
+	other := t.TempDir()
+	file := filepath.Join(other, "src/cmd/go/internal/modfetch/key.go")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("package modfetch\n\nvar known = map[string]string{\n\t\"sums.test\": `sums.test+1+A`,\n}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	known[other] = "sums.test"
+	for root, name := range known {
+		if key, err := databaseKey(root, name); err != nil || !strings.HasPrefix(key, name+"+") {
+			t.Errorf("the key of %s: got %q, %v", name, key, err)
+		}
+	}
+	for _, root := range []string{"", t.TempDir()} {
+		if key, err := databaseKey(root, "sums.test"); key != "" || err != nil {
+			t.Errorf("without Go's source: got %q, %v", key, err)
+		}
+	}
+	if _, _, err := openDatabase(t.Context(), nil, map[string]string{"GOSUMDB": "elsewhere.test", "GOROOT": other}, goModule); err == nil || !strings.Contains(err.Error(), "the key of \"elsewhere.test\" is not known\n  hint: set GOSUMDB to") {
+		t.Errorf("a name that nobody knows: got %v", err)
 	}
 }
